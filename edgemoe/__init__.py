@@ -1,0 +1,33 @@
+"""edgemoe: Mixture-of-Experts models bigger than your memory, on llama.cpp."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError, VersionError
+
+if TYPE_CHECKING:
+    from edgemoe.experts.stats import Stats
+    from edgemoe.llama import Llama
+
+__version__ = "0.1.0"
+__all__ = [
+    "BudgetError",
+    "Cancelled",
+    "EdgeMoEError",
+    "Llama",
+    "ModelError",
+    "ReadError",
+    "Stats",
+    "VersionError",
+]
+
+_LAZY = {"Llama": "edgemoe.llama", "Stats": "edgemoe.experts.stats"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,1 @@
+"""Measurements: speed and memory, the quality of a model, the disk."""

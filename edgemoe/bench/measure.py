@@ -1,0 +1,85 @@
+"""Speed and memory of a model under several memory budgets, each in a fresh process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from edgemoe.errors import EdgeMoEError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process measures: `repeat` runs of a prompt of `prompt_tokens` and `tokens` tokens after it."""
+
+    label: str
+    model: str
+    memory: str | None
+    prompt_tokens: int
+    tokens: int
+    repeat: int
+    ctx: int
+    text: str
+    threads: int | None = None
+    cache: str | None = None
+    stock: bool = False
+    """Plain llama_cpp.Llama, for comparison."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Medians over the runs, in seconds, tokens per second and bytes; or the error that prevented them.
+
+    The prompt's speed includes taking the first token. `hit_rate` and `bytes_per_token` are those of decoding; for stock
+    llama.cpp the bytes are what the system read for the process, and it has no hit rate.
+    """
+
+    label: str
+    load_seconds: float | None = None
+    first_time_to_first_token: float | None = None
+    """Of the first run, when nothing was cached."""
+    time_to_first_token: float | None = None
+    prompt_tps: float | None = None
+    decode_tps: float | None = None
+    hit_rate: float | None = None
+    bytes_per_token: float | None = None
+    peak_bytes: int | None = None
+    error: str | None = None
+
+
+def measure_all(jobs: Iterable[Job], progress: Callable[[Job], None] | None = None) -> list[Measurement]:
+    """Measure the jobs one after another; `progress` is told each before it starts.
+
+    Raises:
+        EdgeMoEError: when no job could be measured.
+    """
+    results = []
+    for job in jobs:
+        if progress:
+            progress(job)
+        results.append(measure(job))
+    if results and all(result.error for result in results):
+        raise EdgeMoEError(f"nothing could be measured: {results[0].error}")
+    return results
+
+
+def measure(job: Job) -> Measurement:
+    """Measure one job in a fresh process; what goes wrong there is the result's `error`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edgemoe.bench.worker"],
+        input=json.dumps(dataclasses.asdict(job)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode < 0:
+        return Measurement(job.label, error=f"the process was ended by signal {-done.returncode}: out of memory?")
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return Measurement(job.label, error=f"the process failed: {last[0]}")
+    return Measurement(**json.loads(lines[-1]))

@@ -1,0 +1,226 @@
+"""What a process that runs a model needs, who gets how much of a budget, and why."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edgemoe import machine
+from edgemoe.errors import BudgetError
+from edgemoe.packs.summary import ModelSummary, open_model, summarize
+from edgemoe.sizes import format_size, parse_size
+
+if TYPE_CHECKING:
+    from edgemoe.experts.planning import ContextShape, Planner
+
+MIB = 1 << 20
+
+# Resident before a model is loaded, for estimates made in another process than the one that will run it:
+# interpreter, numpy and llama.cpp's libraries.
+_BASELINE = 90 * MIB
+# llama.cpp keeps a text, a score and two hash table entries for each token, and an entry for each merge: 430 bytes a
+# token measured on the Qwen2 vocabulary (151,936 tokens).
+_VOCABULARY_BYTES_PER_TOKEN = 450
+# ggml's work buffer, stacks, and what Python allocates while it generates.
+_WORKING = 32 * MIB
+# Attention scores and other compute buffers may take this share of what is left for them and the experts.
+_COMPUTE_SHARE = 0.25
+# The KV cache of a context whose length was not asked for may take this share.
+_STATE_SHARE = 0.25
+_SMALLEST_UBATCH = 32
+_SMALLEST_CTX = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a budget is spent. `parts` are bytes by purpose, in the order in which they are shown."""
+
+    shape: ContextShape
+    embedding_on_disk: bool
+    parts: dict[str, int]
+    minimum_cache: int
+    full_cache: int
+
+    @property
+    def fixed(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def smallest(self) -> int:
+        """The smallest budget with these settings."""
+        return self.fixed + self.minimum_cache
+
+    @property
+    def comfortable(self) -> int:
+        """The budget from which on nothing is read twice."""
+        return self.fixed + self.full_cache
+
+    def table(self) -> str:
+        rows = [*self.parts.items(), ("experts, at the least", self.minimum_cache), ("smallest budget", self.smallest)]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"  {name:<{width}}  {format_size(size):>9}" for name, size in rows)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for: `n_ctx` None means "as much as fits", `budget` None means no limit."""
+
+    n_ctx: int | None
+    n_batch: int
+    n_ubatch: int
+    shape: ContextShape
+    budget: int | None
+    adapters: int = 0
+
+
+def resolve_memory(memory: int | str | None) -> int | None:
+    """Bytes of `memory=`: None means no limit, "auto" what leaves the machine usable, a share is of all memory."""
+    if memory is None:
+        return None
+    if memory == "auto":
+        spare = max(machine.total_memory() // 10, 512 * MIB)
+        return machine.rss() + max(machine.available_memory() - spare, machine.available_memory() // 2)
+    return parse_size(memory, whole=machine.total_memory())
+
+
+def resolve_cache(cache: int | float | str, expert_bytes: int) -> int:
+    """Bytes of `cache=`: a number of bytes, a size, or a share of the experts (0.25 or "25%")."""
+    if isinstance(cache, float):
+        if not 0 < cache <= 1:
+            raise BudgetError(f"cache={cache} is no share of the experts: use more than 0 and at most 1.0, or bytes")
+        return int(cache * expert_bytes)
+    return parse_size(cache, whole=expert_bytes)
+
+
+def make_plan(summary: ModelSummary, planners: Planners, request: Request, *, baseline: int) -> Plan:
+    """The plan with the most useful settings that fit the budget.
+
+    Raises:
+        BudgetError: when nothing fits; the message has the smallest budget that does, and who needs what.
+    """
+    builder = _Builder(summary, planners, request, baseline)
+    everything = builder.plan(builder.largest_ctx(), request.n_ubatch, embedding_on_disk=False)
+    if request.budget is None or everything.comfortable <= request.budget:
+        return everything
+    on_disk = not summary.embedding_tied and summary.embedding_bytes > 0
+    plan = builder.fit_ctx(request.budget, on_disk)
+    plan = builder.fit_ubatch(plan, request.budget)
+    if plan.smallest > request.budget:
+        raise BudgetError(
+            f"a budget of {format_size(request.budget)} is too small for {summary.path.name}: "
+            f"the smallest is {format_size(plan.smallest)}\n{plan.table()}"
+        )
+    return plan
+
+
+class _Builder:
+    def __init__(self, summary: ModelSummary, planners: Planners, request: Request, baseline: int) -> None:
+        self._summary = summary
+        self._planners = planners
+        self._request = request
+        self._baseline = baseline
+
+    def largest_ctx(self) -> int:
+        trained = self._summary.n_ctx_train or _SMALLEST_CTX
+        return self._request.n_ctx or trained
+
+    def plan(self, n_ctx: int, n_ubatch: int, *, embedding_on_disk: bool) -> Plan:
+        summary, request = self._summary, self._request
+        planner = self._planners.get(embedding_on_disk)
+        n_batch = min(request.n_batch, n_ctx)
+        shape = replace(request.shape, n_ctx=n_ctx, n_batch=n_batch, n_ubatch=min(n_ubatch, n_batch))
+        context = planner.context_memory(shape)
+        skipped = sum(t.bytes for t in self._planners.model.tensors if t.name in planner.skipped and not t.expert)
+        parts = {
+            "Python and libraries": self._baseline,
+            "vocabulary": summary.vocabulary * _VOCABULARY_BYTES_PER_TOKEN,
+            "dense weights": summary.dense_bytes - summary.embedding_bytes - skipped,
+            "token embedding": 0 if embedding_on_disk else summary.embedding_bytes,
+            "KV cache": context.state,
+            "compute buffers": context.compute + context.output,
+            "working memory": _WORKING + self._expert_scratch(shape.n_ubatch),
+        }
+        if request.adapters:
+            parts["adapters"] = request.adapters
+        used = summary.experts_used
+        return Plan(shape, embedding_on_disk, parts, planner.minimum_cache(used), planner.full_cache())
+
+    def fit_ctx(self, budget: int, on_disk: bool) -> Plan:
+        """The longest context whose state leaves enough for experts; the one asked for, if one was."""
+        n_ctx = self.largest_ctx()
+        while True:
+            plan = self.plan(n_ctx, _SMALLEST_UBATCH, embedding_on_disk=on_disk)
+            room = budget - plan.fixed + plan.parts["KV cache"] - plan.minimum_cache
+            if self._request.n_ctx or n_ctx <= _SMALLEST_CTX or plan.parts["KV cache"] <= _STATE_SHARE * room:
+                return plan
+            n_ctx = max(_SMALLEST_CTX, n_ctx // 2)
+
+    def fit_ubatch(self, plan: Plan, budget: int) -> Plan:
+        """The largest batch whose buffers leave most of the memory to experts: experts are read once per batch."""
+        n_ubatch = self._request.n_ubatch
+        while n_ubatch > _SMALLEST_UBATCH:
+            candidate = self.plan(plan.shape.n_ctx, n_ubatch, embedding_on_disk=plan.embedding_on_disk)
+            buffers = candidate.parts["compute buffers"]
+            room = budget - candidate.fixed + buffers - candidate.minimum_cache
+            if buffers <= _COMPUTE_SHARE * room:
+                return candidate
+            n_ubatch //= 2
+        return plan
+
+    def _expert_scratch(self, n_ubatch: int) -> int:
+        """Bytes of converted inputs, gathered rows and results of one layer's experts, for a batch of `n_ubatch`."""
+        used = max(self._summary.experts_used, 1)
+        widest = 0
+        for tensor in self._planners.model.tensors:
+            if tensor.expert:
+                columns, rows = tensor.shape[0], tensor.shape[1]
+                widest = max(widest, 4 * (columns * used + columns + 2 * rows))
+        return widest * n_ubatch
+
+
+class Planners:
+    """llama.cpp's own figures for one model, with the token embedding in memory or on disk."""
+
+    def __init__(self, model: Any, n_gpu_layers: int = 0) -> None:
+        self.model = model
+        self._n_gpu_layers = n_gpu_layers
+        self._planners: dict[bool, Planner] = {}
+
+    def get(self, embedding_on_disk: bool) -> Planner:
+        if embedding_on_disk not in self._planners:
+            from edgemoe.experts.planning import Planner
+
+            self._planners[embedding_on_disk] = Planner(
+                self.model, n_gpu_layers=self._n_gpu_layers, embedding_on_disk=embedding_on_disk
+            )
+        return self._planners[embedding_on_disk]
+
+    def __enter__(self) -> Planners:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for planner in self._planners.values():
+            planner.close()
+        self._planners.clear()
+
+
+def smallest_budget(path: str | os.PathLike[str], *, n_ctx: int | None = None) -> Plan:
+    """The plan with the smallest budget that runs the model at `path`, with a context of `n_ctx` (default 512).
+
+    Raises:
+        ModelError, ReadError: as `open_model` does.
+        BudgetError: for a dense model, which llama.cpp runs without a budget.
+    """
+    from edgemoe.experts.planning import ContextShape
+
+    model = open_model(path)
+    summary = summarize(path, model)
+    if not summary.experts:
+        raise BudgetError(f"{summary.path.name} has no experts: llama.cpp runs it as it is, and no budget applies")
+    shape = ContextShape(n_ctx=0, n_batch=512, n_ubatch=_SMALLEST_UBATCH)
+    request = Request(n_ctx or _SMALLEST_CTX, 512, _SMALLEST_UBATCH, shape, budget=None)
+    with Planners(model) as planners:
+        builder = _Builder(summary, planners, request, _BASELINE)
+        on_disk = not summary.embedding_tied and summary.embedding_bytes > 0
+        return builder.plan(request.n_ctx or _SMALLEST_CTX, _SMALLEST_UBATCH, embedding_on_disk=on_disk)

@@ -1,0 +1,86 @@
+"""The slash commands of the interactive chat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edgemoe.chat.footer import report
+from edgemoe.errors import EdgeMoEError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgemoe.chat.session import ChatSession
+
+
+class Leave(Exception):
+    """Ends the chat."""
+
+
+@dataclass
+class Chat:
+    """What a command can look at and change."""
+
+    session: ChatSession
+    console: Console
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+Command = Callable[[Chat, str], None]
+COMMANDS: dict[str, Command] = {}
+
+
+def run_command(chat: Chat, line: str) -> None:
+    """Carry out `line`, which starts with a slash.
+
+    Raises:
+        EdgeMoEError: when there is no such command.
+        Leave: when it ends the chat.
+    """
+    name, _, argument = line.partition(" ")
+    if name not in COMMANDS:
+        raise EdgeMoEError(f"there is no command {name}: /help lists them")
+    COMMANDS[name](chat, argument.strip())
+
+
+def _command(name: str) -> Callable[[Command], Command]:
+    def register(function: Command) -> Command:
+        COMMANDS[name] = function
+        return function
+
+    return register
+
+
+@_command("/help")
+def _help(chat: Chat, _: str) -> None:
+    """list the commands"""
+    rows = [(name, function.__doc__ or "") for name, function in COMMANDS.items()]
+    rows += [('"""', "begins and ends a message of several lines"), ("Ctrl-C", "stops the answer"), ("Ctrl-D", "leaves")]
+    _print_rows(chat.console, rows)
+
+
+@_command("/clear")
+def _clear(chat: Chat, _: str) -> None:
+    """forget the conversation, keep the system prompt"""
+    chat.session.clear()
+    chat.console.print("The conversation starts anew.", style="dim")
+
+
+@_command("/stats")
+def _stats(chat: Chat, _: str) -> None:
+    """speed, cache and memory since the model was loaded"""
+    _print_rows(chat.console, report(chat.session.llm.stats()))
+
+
+@_command("/bye")
+def _bye(_: Chat, __: str) -> None:
+    """leave"""
+    raise Leave
+
+
+def _print_rows(console: Console, rows: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        console.print(f"  {name:<{width}}  {value}", markup=False, highlight=False)

@@ -1,0 +1,94 @@
+"""A conversation that fits the model's context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+from edgemoe.chat.prompt import Message, prompt_tokens
+from edgemoe.errors import EdgeMoEError
+
+# An answer needs at least this much of the context, or the message is refused as too long.
+_SHORTEST_ANSWER = 16
+
+
+class ChatSession:
+    """Messages exchanged with a model.
+
+    When they outgrow the context, the oldest turns are forgotten for good, never the system prompt: what stays keeps its
+    order, so that the next prompt starts with what the model has evaluated already.
+    """
+
+    def __init__(self, llm: Any, system: str | None = None, on_forget: Callable[[], None] | None = None):
+        """`on_forget` is called once, before the first answer that the model gives without the oldest turns."""
+        self.llm = llm
+        self.messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        self.turns_forgotten = 0
+        self.prompt_tokens = 0  # of the last request
+        self.completion_tokens = 0  # of its answer
+        self.finish_reason: str | None = None  # "stop", "length", or None for an answer that was interrupted
+        self._on_forget = on_forget
+
+    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+        """The answer to `text`, piece by piece; `sampling` is what `create_chat_completion` takes.
+
+        An answer that is interrupted stays in the history as far as it came; a message that got no answer does not.
+        Close the iterator (`contextlib.closing`) when you stop early.
+
+        Raises:
+            EdgeMoEError: when `text` alone is too long for the context.
+        """
+        self.finish_reason = None
+        self.messages.append({"role": "user", "content": text})
+        answer: list[str] = []
+        try:
+            self.prompt_tokens = self._fit(sampling.get("max_tokens"))
+            stream = self.llm.create_chat_completion(messages=list(self.messages), stream=True, **sampling)
+            with closing(stream):
+                for chunk in stream:
+                    choice = chunk["choices"][0]
+                    self.finish_reason = choice["finish_reason"]
+                    if piece := choice["delta"].get("content"):
+                        answer.append(piece)
+                        yield piece
+        finally:
+            if answer:
+                self.messages.append({"role": "assistant", "content": "".join(answer)})
+            else:
+                self.messages.pop()
+            # The last token of an answer cut by its length is never evaluated.
+            unevaluated = 1 if self.finish_reason == "length" else 0
+            self.completion_tokens = max(0, self.llm.n_tokens - self.prompt_tokens + unevaluated) if answer else 0
+
+    def clear(self) -> None:
+        """Forget everything but the system prompt."""
+        del self.messages[self._turns_start :]
+
+    @property
+    def _turns_start(self) -> int:
+        return 1 if self.messages and self.messages[0]["role"] == "system" else 0
+
+    def _fit(self, max_tokens: int | None) -> int:
+        """Drop the oldest turns until the prompt leaves room for an answer; the length of the prompt."""
+        n_ctx = self.llm.n_ctx()
+        reserve = n_ctx // 4 if not max_tokens or max_tokens < 0 else min(max_tokens, n_ctx // 2)
+        start = self._turns_start
+        length = len(prompt_tokens(self.llm, self.messages))
+        if length + reserve > n_ctx:
+            self._check_length(self.messages[:start] + self.messages[-1:], n_ctx, min(reserve, _SHORTEST_ANSWER))
+        while length + reserve > n_ctx and len(self.messages) > start + 1:
+            del self.messages[start : start + 2]
+            self.turns_forgotten += 1
+            if self.turns_forgotten == 1 and self._on_forget:
+                self._on_forget()
+            length = len(prompt_tokens(self.llm, self.messages))
+        return length
+
+    def _check_length(self, shortest: list[Message], n_ctx: int, answer: int) -> None:
+        length = len(prompt_tokens(self.llm, shortest))
+        if length + answer > n_ctx:
+            raise EdgeMoEError(
+                f"the message is too long: its prompt has {length} tokens, and the context holds {n_ctx} together with "
+                "the answer; shorten it or choose a larger context"
+            )

@@ -1,0 +1,72 @@
+"""The command line: one module per verb, imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from edgemoe import __version__
+from edgemoe.errors import EdgeMoEError
+
+VERBS = ("chat", "show", "bench", "eval", "doctor", "completion")
+"""Each is the module `edgemoe.cli.VERB` with a click command named `command`."""
+
+_BAD_INPUT = 2
+_INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"edgemoe.cli.{cmd_name}").command
+        return command
+
+
+@click.group(
+    cls=_Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="edgemoe", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Run Mixture-of-Experts GGUF models that are bigger than your memory.
+
+    Example: edgemoe chat model.gguf --memory 4GiB
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code.
+
+    A wrong input or an EdgeMoEError is a message on stderr and code 2; Ctrl-C is code 130.
+    """
+    try:
+        code = cli.main(arguments, prog_name="edgemoe", standalone_mode=False)
+    except click.ClickException as error:
+        code = _fail(_one_line(error))
+    except EdgeMoEError as error:
+        code = _fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message} (see '{context.command_path} --help')" if context else message
+
+
+def _fail(message: str) -> int:
+    click.echo(f"edgemoe: {message}", err=True)
+    return _BAD_INPUT

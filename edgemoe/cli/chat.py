@@ -1,0 +1,144 @@
+"""`edgemoe chat`: talk to a model, or ask it one thing."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgemoe.cli import options
+
+if TYPE_CHECKING:
+    from edgemoe.chat.session import ChatSession
+
+
+@click.command()
+@click.argument("model", required=False, type=options.MODEL_FILE)
+@click.option("-p", "--prompt", help="Answer this and leave; a piped text does the same.")
+@options.memory
+@options.cache
+@options.ctx
+@options.threads
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest token.")
+@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True)
+@click.option("--top-k", type=int, default=40, show_default=True, help="0 for no limit.")
+@click.option("--min-p", type=click.FloatRange(0, 1), default=0.05, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 2), help="Repeat an answer.  [default: random]")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Per answer.  [default: what the context holds]")
+@click.option("--system", metavar="TEXT", help="The system prompt.")
+@options.as_json
+@click.option("--trace", type=click.Path(dir_okay=False), metavar="FILE", help="Record which experts each token used.")
+@click.option("--verbose", is_flag=True, help="Show what llama.cpp logs.")
+def command(
+    model: str | None,
+    prompt: str | None,
+    memory: str,
+    cache: str | None,
+    ctx: int | None,
+    threads: int | None,
+    system: str | None,
+    as_json: bool,
+    trace: str | None,
+    verbose: bool,
+    **sampling: Any,
+) -> None:
+    """Talk to MODEL, or to the small model that comes with edgemoe.
+
+    In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
+    """
+    from edgemoe.chat.session import ChatSession
+    from edgemoe.cli.console import open_llama
+    from edgemoe.default_model import default_model_path
+
+    text = _single_prompt(prompt)
+    if text is None and as_json:
+        raise click.UsageError("--json needs a prompt: -p TEXT, or a piped text")
+    path = Path(model) if model else default_model_path()
+    arguments = options.llama_arguments(memory=memory, cache=cache, ctx=ctx, threads=threads)
+    llm = open_llama(path, trace=trace, verbose=verbose, **arguments)
+    with closing(llm):
+        session = ChatSession(llm, system, on_forget=_tell_forgotten)
+        sampling["seed"] = _random_seed() if sampling["seed"] is None else sampling["seed"]
+        if text is None:
+            _talk(session, path.name, sampling)
+        else:
+            _answer(session, text, path.name, sampling, as_json)
+
+
+def _single_prompt(prompt: str | None) -> str | None:
+    """What to answer once, or None for a conversation."""
+    if prompt is None and sys.stdin.isatty():
+        if not sys.stdout.isatty():
+            raise click.UsageError("a chat needs a terminal: give -p TEXT to get one answer")
+        return None
+    text = sys.stdin.read() if prompt is None else prompt
+    if not text.strip():
+        raise click.UsageError("the prompt is empty")
+    return text
+
+
+def _talk(session: ChatSession, name: str, sampling: dict[str, Any]) -> None:
+    from edgemoe.chat.commands import Chat
+    from edgemoe.chat.terminal import chat_loop
+    from edgemoe.cli.console import console
+
+    screen = console()
+    screen.print(f"{name}, {session.llm.n_ctx()} tokens of context. /help lists the commands.", style="dim", markup=False)
+    chat_loop(Chat(session, screen, sampling))
+
+
+def _answer(session: ChatSession, text: str, name: str, sampling: dict[str, Any], as_json: bool) -> None:
+    from edgemoe.chat.footer import footer
+    from edgemoe.chat.terminal import printable
+    from edgemoe.cli.console import console, print_json
+
+    show = printable if sys.stdout.isatty() else str
+    before = session.llm.stats()
+    pieces: list[str] = []
+    with closing(session.reply(text, **sampling)) as answer:
+        for piece in answer:
+            pieces.append(piece)
+            if not as_json:
+                click.echo(show(piece), nl=False)
+    stats = session.llm.stats().since(before)
+    if as_json:
+        print_json(_result(session, "".join(pieces), name, stats))
+        return
+    click.echo()
+    console(stderr=True).print(footer(stats, session.completion_tokens), style="dim", markup=False, soft_wrap=True)
+
+
+def _result(session: ChatSession, text: str, name: str, stats: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return {
+        "model": name,
+        "text": text,
+        "finish_reason": session.finish_reason,
+        "usage": {
+            "prompt_tokens": session.prompt_tokens,
+            "completion_tokens": session.completion_tokens,
+            "total_tokens": session.prompt_tokens + session.completion_tokens,
+        },
+        "timing": {
+            "time_to_first_token": stats.time_to_first_token,
+            "prompt_seconds": stats.prompt_seconds,
+            "decode_seconds": stats.decode_seconds,
+            "prompt_tokens_per_second": stats.prompt_tps,
+            "decode_tokens_per_second": stats.decode_tps,
+        },
+        "stats": dataclasses.asdict(stats) | {"hit_rate": stats.hit_rate, "bytes_per_token": stats.bytes_per_token},
+    }
+
+
+def _tell_forgotten() -> None:
+    click.echo("(the context is full: the oldest turns are forgotten from here on)", err=True)
+
+
+def _random_seed() -> int:
+    import secrets
+
+    return secrets.randbelow(2**32 - 1)

@@ -1,0 +1,85 @@
+"""Where the command line prints, and how it tells that something takes time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from edgemoe.llama import Llama
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console without colours when it is piped or NO_COLOR is set."""
+    return Console(stderr=stderr, highlight=False, **_colours())
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns; values are never cut or folded."""
+    width = max(len(name) for name, _ in rows)
+    screen = console()
+    for name, value in rows:
+        screen.print(f"{name:<{width}}", style="bold", markup=False, end="  ")
+        screen.print(value, markup=False, soft_wrap=True)
+
+
+def quiet_library() -> None:
+    """Keep llama.cpp's log off the terminal: what matters of it is in the errors that edgemoe raises."""
+    with suppress(ImportError):
+        import llama_cpp._logger
+
+        llama_cpp._logger.logger.setLevel(logging.CRITICAL)
+
+
+def open_llama(path: Path, **arguments: Any) -> Llama:
+    """Load a model, with a hint of progress on a terminal, and tell what it chose by itself."""
+    with working(f"loading {path.name}"):
+        if not arguments.get("verbose"):
+            quiet_library()
+        from edgemoe.llama import Llama
+
+        llm = Llama(str(path), **arguments)
+    for note in llm.notes:
+        click.echo(f"edgemoe: {note}", err=True)
+    return llm
+
+
+@contextmanager
+def working(message: str) -> Iterator[None]:
+    """Show on a terminal that something goes on, also while llama.cpp has stderr redirected."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as terminal:
+        screen = Console(file=terminal, force_terminal=True, **_colours())
+        with screen.status(message):
+            yield
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, told how much is done and of how much; nothing where stderr is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _colours() -> dict[str, Any]:
+    return {"color_system": None} if os.environ.get("NO_COLOR") else {}

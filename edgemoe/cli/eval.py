@@ -1,0 +1,106 @@
+"""`edgemoe eval`: how well a model predicts a text."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgemoe.cli import options
+from edgemoe.errors import EdgeMoEError
+
+if TYPE_CHECKING:
+    from edgemoe.bench.quality import Quality
+    from edgemoe.llama import Llama
+
+_CTX = 512
+
+
+@click.command(name="eval")
+@click.argument("model", type=options.MODEL_FILE)
+@click.option("--text", "text_file", required=True, type=options.MODEL_FILE, help="The text, in UTF-8.")
+@click.option("--against", type=options.MODEL_FILE, metavar="MODEL2", help="Compare with the predictions of this model.")
+@click.option("--ctx", type=click.IntRange(min=2), metavar="N", help="Tokens per window.  [default: 512, or as trained if less]")
+@click.option("--tokens", type=click.IntRange(min=2), metavar="N", help="Use the first N tokens of the text.")
+@options.memory
+@options.threads
+@options.as_json
+def command(
+    model: str,
+    text_file: str,
+    against: str | None,
+    ctx: int | None,
+    tokens: int | None,
+    memory: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the perplexity of MODEL on a text, and its distance from another model.
+
+    The text is cut into windows; the predictions in the second half of each count, as in llama.cpp's llama-perplexity.
+    With --against, the Kullback-Leibler divergence KL(MODEL2 || MODEL) and the share of equal first choices are measured
+    at the same places; both models are open at once and share --memory.
+    """
+    from edgemoe.budget import resolve_memory
+    from edgemoe.cli.console import open_llama, print_json, print_rows
+
+    n_ctx = ctx or _default_ctx(model)
+    arguments = options.llama_arguments(ctx=n_ctx, threads=threads) | {"logits_all": True}
+    text = _read_text(Path(text_file))
+    budget = resolve_memory(memory)
+    own = budget // 2 if budget and against else budget  # a second model finds in the budget what the first may use
+    with closing(open_llama(Path(model), memory=own, **arguments)) as llm:
+        if against is None:
+            quality = _measure(llm, None, text, tokens, n_ctx)
+        else:
+            with closing(open_llama(Path(against), memory=budget, **arguments)) as reference:
+                quality = _measure(llm, reference, text, tokens, n_ctx)
+        peak = llm.stats().peak_bytes
+    if as_json:
+        print_json(dataclasses.asdict(quality) | {"model": model, "against": against, "peak_bytes": peak})
+        return
+    print_rows(_rows(quality))
+
+
+def _default_ctx(model: str) -> int:
+    from edgemoe.cli.console import quiet_library
+    from edgemoe.packs.summary import summarize
+
+    quiet_library()
+    return min(_CTX, summarize(model).n_ctx_train or _CTX)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise EdgeMoEError(f"{path} is not a text in UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _measure(llm: Llama, reference: Llama | None, text: str, limit: int | None, n_ctx: int) -> Quality:
+    from edgemoe.bench.quality import measure_quality, tokenize
+    from edgemoe.cli.console import progress_bar
+
+    tokens = tokenize(llm, text, limit)
+    if reference is not None and tokenize(reference, text, limit) != tokens:
+        raise EdgeMoEError("the models split the text into different tokens: their predictions cannot be compared")
+    with progress_bar("windows") as progress:
+        return measure_quality(llm, tokens, n_ctx=n_ctx, reference=reference, progress=progress)
+
+
+def _rows(quality: Quality) -> list[tuple[str, str]]:
+    rows = [
+        ("perplexity", f"{quality.perplexity:.4f} ± {quality.perplexity_error:.4f}"),
+        ("predictions", f"{quality.tokens} in {quality.windows} windows of {quality.n_ctx} tokens"),
+    ]
+    if quality.kl_divergence is None:
+        return rows
+    return [
+        *rows,
+        ("reference", f"perplexity {quality.reference_perplexity:.4f}"),
+        ("KL divergence", f"{quality.kl_divergence:.6f} mean, {quality.kl_divergence_max:.6f} at most"),
+        ("first choices", f"{quality.top_agreement:.2%} equal"),
+    ]

@@ -1,0 +1,85 @@
+"""`edgemoe show`: what a model is made of and how little memory runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgemoe.cli import options
+from edgemoe.errors import BudgetError
+from edgemoe.sizes import format_size
+
+if TYPE_CHECKING:
+    from edgemoe.budget import Plan
+    from edgemoe.packs.summary import ModelSummary
+
+
+@click.command()
+@click.argument("model", type=options.MODEL_FILE)
+@options.ctx
+@options.as_json
+def command(model: str, ctx: int | None, as_json: bool) -> None:
+    """Show what MODEL is made of, and the smallest memory budget that runs it."""
+    from edgemoe.cli.console import print_json, print_rows, quiet_library
+    from edgemoe.packs.summary import summarize
+
+    quiet_library()
+    summary = summarize(model)
+    plan = _smallest(model, ctx)
+    if as_json:
+        print_json(_values(summary, plan))
+    else:
+        print_rows(_rows(summary, plan))
+
+
+def _smallest(model: str, ctx: int | None) -> Plan | None:
+    from edgemoe.budget import smallest_budget
+
+    try:
+        return smallest_budget(model, n_ctx=ctx)
+    except BudgetError:
+        return None  # a dense model: no budget applies
+
+
+def _values(summary: ModelSummary, plan: Plan | None) -> dict[str, Any]:
+    values = dataclasses.asdict(summary) | {"smallest_budget": None}
+    if plan:
+        values["smallest_budget"] = {
+            "bytes": plan.smallest,
+            "n_ctx": plan.shape.n_ctx,
+            "parts": plan.parts,
+            "minimum_cache": plan.minimum_cache,
+            "comfortable": plan.comfortable,
+        }
+    return values
+
+
+def _rows(summary: ModelSummary, plan: Plan | None) -> list[tuple[str, str]]:
+    shards = f" in {len(summary.paths)} files" if len(summary.paths) > 1 else ""
+    rows = [
+        ("name", summary.name),
+        ("architecture", summary.architecture),
+        ("file", f"{format_size(summary.file_bytes)}{shards}"),
+        ("layers", f"{summary.layers}, {summary.moe_layers} of them with experts"),
+        ("context", f"{summary.n_ctx_train} tokens as trained"),
+        ("vocabulary", f"{summary.vocabulary} tokens"),
+        ("dense part", f"{format_size(summary.dense_bytes)}: {_types(summary.dense_types)}"),
+    ]
+    if not summary.experts or plan is None:
+        return [*rows, ("experts", "none: llama.cpp runs this model as it is")]
+    full, smallest = format_size(plan.comfortable), format_size(plan.smallest)
+    return [
+        *rows,
+        ("experts", f"{summary.experts} per layer, {summary.experts_used} used by a token"),
+        ("expert part", f"{format_size(summary.expert_bytes)}: {_types(summary.expert_types)}"),
+        ("one token uses", f"{format_size(summary.working_set_bytes)} of experts"),
+        ("smallest budget", f"{smallest} with {plan.shape.n_ctx} tokens of context; from {full} on nothing is read twice"),
+    ]
+
+
+def _types(types: dict[str, int]) -> str:
+    """Bytes by tensor type, largest first."""
+    ordered = sorted(types.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name.upper()} {format_size(size)}" for name, size in ordered)

@@ -1,0 +1,25 @@
+"""What edgemoe raises. Every message says what was wrong, with which value, and what to do."""
+
+
+class EdgeMoEError(Exception):
+    """Base class of all errors of this package."""
+
+
+class ModelError(EdgeMoEError):
+    """A model file that is missing, damaged, truncated or of a kind that cannot be run."""
+
+
+class ReadError(EdgeMoEError):
+    """A file that could not be opened or read; the model stays usable once the cause is gone."""
+
+
+class BudgetError(EdgeMoEError):
+    """A memory budget that is too small, or a size that cannot be understood."""
+
+
+class VersionError(EdgeMoEError):
+    """An installed llama-cpp-python that edgemoe was not tested with."""
+
+
+class Cancelled(EdgeMoEError):
+    """The operation was stopped by `Llama.cancel()`; the tokens before it are still in the KV cache."""

@@ -1,0 +1,109 @@
+"""Asks llama.cpp what a model and a context would allocate, without allocating it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import llama_cpp.llama_cpp as bindings
+
+from edgemoe import _native
+from edgemoe.errors import ModelError
+from edgemoe.experts.loading import collected_log, load_model
+
+_COMPUTE = re.compile(r"(\S+) compute buffer size = +([0-9.]+) MiB")
+_OUTPUT = re.compile(r"output buffer size = +([0-9.]+) MiB")
+_MEMORY = re.compile(r"^\S+: size = +([0-9.]+) MiB \(", re.MULTILINE)
+_UNUSED = re.compile(r"model has unused tensor (\S+) ")
+_MIB = 1 << 20
+_LOG_ROUNDING = 0.01 * _MIB
+
+
+@dataclass(frozen=True)
+class ContextShape:
+    """The context arguments that decide how much memory it takes; types are ggml type numbers."""
+
+    n_ctx: int
+    n_batch: int
+    n_ubatch: int
+    type_k: int | None = None
+    type_v: int | None = None
+    flash_attn: bool = False
+    n_seq_max: int = 1
+    embeddings: bool = False
+    swa_full: bool | None = None
+    offload_kqv: bool = True
+
+    def params(self) -> Any:
+        params = bindings.llama_context_default_params()
+        for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "embeddings", "offload_kqv"):
+            setattr(params, name, getattr(self, name))
+        for name in ("type_k", "type_v", "swa_full"):
+            if (value := getattr(self, name)) is not None:
+                setattr(params, name, value)
+        params.kv_unified = self.embeddings
+        params.flash_attn_type = (
+            bindings.LLAMA_FLASH_ATTN_TYPE_ENABLED if self.flash_attn else bindings.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        return params
+
+
+@dataclass(frozen=True)
+class ContextMemory:
+    """Bytes of a context: KV (or recurrent) state, buffers that computing writes, and logits."""
+
+    state: int
+    compute: int
+    output: int
+
+
+class Planner:
+    """One model, loaded without its weights and vocabulary."""
+
+    def __init__(self, model: Any, *, n_gpu_layers: int = 0, embedding_on_disk: bool = False) -> None:
+        self._engine = _native.Engine(
+            model, io_threads=1, embedding_on_disk=embedding_on_disk, piece=1 << 18, policy="decayed", half_life=1.0
+        )
+        params = bindings.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        with collected_log(quiet=True) as log:
+            self._model = load_model(self._engine, params, planning=True)
+            if not self._model:
+                raise ModelError(f"llama.cpp cannot run {model.paths[0]}: {log.errors() or 'no reason given'}")
+            self.skipped = frozenset(_UNUSED.findall(log.log().decode(errors="replace")))
+        for name in self.skipped:
+            self._engine.skip(name)
+        self._memory: dict[ContextShape, ContextMemory] = {}
+
+    def context_memory(self, shape: ContextShape) -> ContextMemory:
+        """What a context of `shape` takes. Raises ModelError when llama.cpp refuses the combination."""
+        if shape not in self._memory:
+            with collected_log(quiet=True) as log:
+                context = bindings.llama_init_from_model(self._model, shape.params())
+                if not context:
+                    raise ModelError(f"llama.cpp refuses this context: {log.errors() or 'no reason given'}")
+                bindings.llama_free(context)
+                text = log.log().decode(errors="replace")
+            self._memory[shape] = ContextMemory(
+                state=sum(_bytes(size) for size in _MEMORY.findall(text)),
+                compute=sum({name: _bytes(size) for name, size in _COMPUTE.findall(text)}.values()),
+                output=max((_bytes(size) for size in _OUTPUT.findall(text)), default=0),
+            )
+        return self._memory[shape]
+
+    def minimum_cache(self, experts_used: int) -> int:
+        return self._engine.minimum_cache(experts_used)
+
+    def full_cache(self) -> int:
+        return self._engine.full_cache()
+
+    def close(self) -> None:
+        if self._model:
+            bindings.llama_model_free(self._model)
+            self._model = None
+
+
+def _bytes(mebibytes: str) -> int:
+    return math.ceil(float(mebibytes) * _MIB + _LOG_ROUNDING)

@@ -1,0 +1,61 @@
+"""Counters of a running model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a model has done since it was loaded. Times are in seconds.
+
+    A hit is an expert of a layer, used by a batch, that was wholly in memory when the batch reached the layer;
+    hits + misses is the number of distinct experts used, summed over layers and batches.
+    """
+
+    prompt_tokens: int
+    decode_tokens: int
+    prompt_seconds: float
+    decode_seconds: float
+    time_to_first_token: float
+    """Of the last request."""
+    hits: int
+    misses: int
+    bytes_read: int
+    io_wait: float
+    """During which computing waited for a read."""
+    compute_time: float
+    """Inside expert layers, waiting not included."""
+    cache_bytes: int
+    resident_bytes: int
+    """Experts in memory now."""
+    rss_bytes: int
+    peak_bytes: int
+    """Highest resident set of the process so far."""
+    budget_bytes: int | None
+
+    @property
+    def prompt_tps(self) -> float:
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    @property
+    def decode_tps(self) -> float:
+        return self.decode_tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        used = self.hits + self.misses
+        return self.hits / used if used else 1.0
+
+    @property
+    def bytes_per_token(self) -> float:
+        tokens = self.prompt_tokens + self.decode_tokens
+        return self.bytes_read / tokens if tokens else 0.0
+
+    def since(self, earlier: Stats) -> Stats:
+        """The counters' growth since `earlier`; sizes, peaks and the time to first token are the current ones."""
+        counters = (
+            "prompt_tokens decode_tokens prompt_seconds decode_seconds hits misses bytes_read io_wait compute_time"
+        ).split()
+        return dataclasses.replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counters})

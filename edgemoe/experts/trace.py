@@ -1,0 +1,72 @@
+"""Recorded routing: which experts each batch used, layer by layer.
+
+A trace is a stream of msgpack objects: a header `{"format": "edgemoe-trace", "version": 1, "model": name,
+"groups": [[name, experts, bytes of one expert], ...]}`, then one list `[group, tokens, experts, rows]` for each group
+of each batch, in the order of execution; `rows[i]` of the batch's rows went to expert `experts[i]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from edgemoe.errors import ModelError, ReadError
+from edgemoe.packs.summary import ModelSummary
+
+_FORMAT = "edgemoe-trace"
+_VERSION = 1
+
+Event = tuple[int, int, list[int], list[int]]
+
+
+class TraceWriter:
+    """Writes a trace as it happens."""
+
+    def __init__(self, path: Path, summary: ModelSummary, groups: Iterable[tuple[str, int, int]]) -> None:
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise ReadError(f"cannot write the trace {path}: {error.strerror}") from error
+        header = {"format": _FORMAT, "version": _VERSION, "model": summary.name, "groups": [list(g) for g in groups]}
+        self._file.write(msgpack.packb(header))
+
+    def write(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._file.write(msgpack.packb(list(event)))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A recorded trace. `groups` are (name, experts, bytes of one expert)."""
+
+    model: str
+    groups: list[tuple[str, int, int]]
+    events: list[Event]
+
+    @property
+    def tokens(self) -> int:
+        return sum(tokens for group, tokens, _, _ in self.events if group == 0)
+
+
+def read_trace(path: str | Path) -> Trace:
+    """Raises ModelError for a file that is no trace; an event cut short at the end is left out."""
+    try:
+        with Path(path).open("rb") as file:
+            objects: list[Any] = list(msgpack.Unpacker(file, raw=False))
+    except OSError as error:
+        raise ReadError(f"cannot read the trace {path}: {error.strerror}") from error
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ModelError(f"{path} is no trace: {error}") from error
+    if not objects or not isinstance(objects[0], dict) or objects[0].get("format") != _FORMAT:
+        raise ModelError(f"{path} is no trace: record one with --trace")
+    header = objects[0]
+    if header.get("version") != _VERSION:
+        raise ModelError(f"{path} is a trace of version {header.get('version')}; this program reads {_VERSION}")
+    return Trace(header["model"], [tuple(g) for g in header["groups"]], [tuple(e) for e in objects[1:]])

@@ -1,0 +1,322 @@
+"""`Llama`: llama_cpp.Llama whose experts stay on disk, inside one memory budget."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import time
+import weakref
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import llama_cpp
+import llama_cpp.llama_cpp as bindings
+import numpy as np
+from llama_cpp._logger import set_verbose
+
+from edgemoe import machine
+from edgemoe.errors import EdgeMoEError
+from edgemoe.experts import library
+from edgemoe.experts.logits import LogitRows, LogitView, LogProbabilities
+from edgemoe.experts.stats import Stats
+from edgemoe.experts.turns import Turns
+from edgemoe.experts.worker import Worker
+
+library.load()
+
+from edgemoe.residence import Residence  # noqa: E402  (needs the loaded library)
+
+logger = logging.getLogger("edgemoe")
+
+_ROWS_AT_ONCE = 64  # when every row's logits are asked for, so that llama.cpp's own copy stays small
+
+_parent_log_softmax = llama_cpp.Llama.logits_to_logprobs
+
+
+def _logits_to_logprobs(logits: Any, axis: int = -1) -> Any:
+    if isinstance(logits, LogitView):
+        return LogProbabilities(logits, _parent_log_softmax)
+    return _parent_log_softmax(logits, axis)
+
+
+# llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
+llama_cpp.Llama.logits_to_logprobs = staticmethod(_logits_to_logprobs)
+
+
+class Llama(llama_cpp.Llama):
+    """A drop-in for `llama_cpp.Llama` that runs Mixture-of-Experts models bigger than memory.
+
+    Args:
+        model_path: a GGUF file, or the first shard of several.
+        memory: budget of the whole process: bytes, "2GiB", "50%" of the machine, "auto" (what leaves the machine
+            usable), or None for no limit.
+        cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
+        quality: "exact": every result is the same as with everything in memory.
+        io_threads: threads that read from disk.
+        trace: file to record routing to, for `tools/replay_trace.py`.
+        n_ctx: context in tokens; None or 0 takes the trained one, or less where the budget asks for it.
+        **kwargs: every other argument of llama_cpp.Llama.
+
+    Raises:
+        ModelError: the file is missing, damaged or of a kind that llama.cpp cannot run.
+        ReadError: it cannot be read.
+        BudgetError: the budget is too small; the message has the smallest one, and who needs what.
+    """
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        *,
+        memory: int | str | None = "auto",
+        cache: int | float | str | None = None,
+        quality: str = "exact",
+        io_threads: int | None = None,
+        trace: str | os.PathLike[str] | None = None,
+        n_ctx: int | None = None,
+        n_threads: int | None = None,
+        n_threads_batch: int | None = None,
+        verbose: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        set_verbose(verbose)
+        if quality != "exact":
+            raise EdgeMoEError(f"quality={quality!r} is not available: use 'exact'")
+        self._options = dict(memory=memory, cache=cache, quality=quality, io_threads=io_threads, trace=trace)
+        self.notes: list[str] = []
+        self._turns = Turns()
+        self._keep_rows = "all" if kwargs.pop("logits_all", False) else "newest"
+        self._clock = _Clock()
+        kwargs["n_threads"] = n_threads or machine.processors()
+        kwargs["n_threads_batch"] = n_threads_batch or kwargs["n_threads"]
+        if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
+            kwargs["flash_attn"] = True
+            self._note("flash attention is on, because a quantized V cache needs it")
+        self._residence = Residence(
+            os.fspath(model_path), n_ctx=n_ctx, memory=memory, cache=cache, io_threads=io_threads, arguments=kwargs
+        )
+        for note in self._residence.notes:
+            self._note(note)
+        kwargs |= self._residence.arguments
+        with self._residence.loading() as failure:
+            try:
+                super().__init__(os.fspath(model_path), verbose=verbose, **kwargs)
+            except (ValueError, RuntimeError) as error:
+                raise failure(error) from error
+        self._logits_all = True  # rows are kept as they are asked for, so nothing is ruled out in advance
+        newest = weakref.WeakMethod(self._newest_logits)
+        self.scores = LogitRows(self._n_vocab, lambda: (method := newest()) and method())
+        self._worker = Worker(f"edgemoe-{os.path.basename(os.fspath(model_path))}")
+        self._ctx.decode = self._decode
+        context = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value
+        self._residence.attach(context, max(self.n_threads, self.n_threads_batch), trace)
+        self._stack.callback(self._residence.detach, context)
+        logger.debug("plan: %s", self._residence.plan)
+
+    # Running
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        """Evaluates `tokens` after those already evaluated; see llama_cpp.Llama.eval."""
+        turn = None if self._turns.held_here else self._begin()
+        try:
+            self.scores.forget_from(self.n_tokens)
+            self._ctx.kv_cache_seq_rm(-1, self.n_tokens, -1)
+            every_row = self._keep_rows == "all"
+            step = min(self.n_batch, _ROWS_AT_ONCE) if every_row else self.n_batch
+            for start in range(0, len(tokens), step):
+                self._eval_batch(list(tokens[start : start + step]), every_row)
+        finally:
+            if turn is not None:
+                self._turns.end(turn)
+
+    def _eval_batch(self, batch: list[int], every_row: bool) -> None:
+        n_past = self.n_tokens
+        kept = len(batch) if every_row else int(self._keep_rows == "generated")
+        self._residence.lend("logits", self.scores.nbytes + (kept + every_row * len(batch)) * self._n_vocab * 4)
+        self._batch.set_batch(batch=batch, n_past=n_past, logits_all=every_row)
+        self._ctx.decode(self._batch)
+        self.input_ids[n_past : n_past + len(batch)] = batch
+        for i in range(kept):
+            pointer = self._ctx.get_logits_ith(i if every_row else -1)
+            row = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)).copy()
+            self.scores.keep(n_past + (i if every_row else len(batch) - 1), row)
+        self.n_tokens += len(batch)
+        self._requires_eval = False
+
+    def _newest_logits(self) -> tuple[int, Any] | None:
+        if self._requires_eval or self.n_tokens == 0:
+            return None
+        pointer = self._ctx.get_logits_ith(-1)
+        if not pointer:
+            return None
+        return self.n_tokens - 1, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+
+    def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Generator[int, Sequence[int] | None, None]:
+        """Yields tokens after the prompt `tokens`; see llama_cpp.Llama.generate. Other threads' requests wait."""
+        turn = self._begin()
+        started = time.perf_counter()
+        first = True
+        self.scores.newest_for_any = kwargs.get("stopping_criteria") is not None
+        parent = super().generate(tokens, *args, **kwargs)
+        sent = None
+        try:
+            while True:
+                try:
+                    token = parent.send(sent)
+                except StopIteration:
+                    return
+                if first:
+                    self._clock.first_token = time.perf_counter() - started
+                    first = False
+                self._residence.check_cancelled()
+                sent = yield token
+                self._turns.check(turn)
+        finally:
+            self.scores.newest_for_any = False
+            parent.close()
+            self._turns.end(turn)
+
+    def embed(self, *args: Any, **kwargs: Any) -> Any:
+        """Embeddings of texts; see llama_cpp.Llama.embed."""
+        turn = self._begin()
+        try:
+            return super().embed(*args, **kwargs)
+        finally:
+            self._turns.end(turn)
+
+    def _create_completion(self, *args: Any, **kwargs: Any) -> Any:
+        before = self._keep_rows
+        if before != "all":
+            wanted = kwargs.get("logprobs") is not None
+            self._keep_rows = "newest" if not wanted else "all" if kwargs.get("echo") else "generated"
+        try:
+            yield from super()._create_completion(*args, **kwargs)
+        finally:
+            self._keep_rows = before
+            if before != "all":
+                self.scores.forget_from(0)
+                self._residence.lend("logits", 0)
+
+    def _begin(self) -> int:
+        turn = self._turns.begin()
+        self._residence.clear_cancel()
+        return turn
+
+    def _decode(self, batch: Any) -> None:
+        """llama_decode on the model's own thread; interrupts and cancellation leave the KV cache usable."""
+        self._residence.check_cancelled()
+        started = time.perf_counter()
+        future = self._worker.start(lambda: self._residence.decode(self._ctx.ctx, batch.batch))
+        try:
+            code = future.result()
+        except BaseException:
+            self._residence.cancel()
+            _settle(future)
+            self._residence.clear_cancel()
+            self._after_failure()
+            raise
+        if code != 0:
+            self._after_failure()
+            self._residence.raise_failure(code)
+        self._clock.add(batch.batch.n_tokens, time.perf_counter() - started)
+
+    def _after_failure(self) -> None:
+        if self._is_recurrent or self._is_hybrid:  # their state cannot be cut back to the tokens before the failure
+            self.reset()
+
+    def cancel(self) -> None:
+        """Stops the running request from any thread: it raises `Cancelled`. Without one, nothing happens."""
+        if self._turns.active:
+            self._residence.cancel()
+
+    # State
+
+    def save_state(self) -> Any:
+        """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
+        size = bindings.llama_state_get_size(self._ctx.ctx)
+        name = f"state {time.monotonic_ns()}"
+        self._residence.lend(name, 2 * size)
+        buffer = np.empty(size, dtype=np.uint8)
+        written = bindings.llama_state_get_data(self._ctx.ctx, buffer.ctypes.data_as(_BYTES), size)
+        state = llama_cpp.LlamaState(
+            input_ids=self.input_ids.copy(),
+            scores=self._scores.copy(),
+            n_tokens=self.n_tokens,
+            llama_state=buffer[:written].tobytes(),
+            llama_state_size=written,
+            seed=self._seed,
+        )
+        del buffer
+        self._residence.lend(name, written)
+        weakref.finalize(state, self._residence.give_back, name)
+        return state
+
+    def load_state(self, state: Any) -> None:
+        """Restores what `save_state` returned."""
+        data = np.frombuffer(state.llama_state, dtype=np.uint8)
+        pointer = data.ctypes.data_as(_BYTES)
+        if bindings.llama_state_set_data(self._ctx.ctx, pointer, state.llama_state_size) != state.llama_state_size:
+            raise EdgeMoEError("the saved state does not fit this model and context")
+        self.scores.restore(state.scores)
+        self.input_ids = state.input_ids.copy()
+        self.n_tokens = state.n_tokens
+        self._requires_eval = True
+        self._seed = state.seed
+
+    def stats(self) -> Stats:
+        """Counters since the model was loaded."""
+        return self._residence.stats(self._clock)
+
+    def close(self) -> None:
+        """Frees the model, its cache and its threads."""
+        if worker := self.__dict__.pop("_worker", None):
+            worker.close()
+        if "_stack" in self.__dict__:
+            super().close()
+        if residence := self.__dict__.get("_residence"):
+            residence.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | self._options | {"logits_all": self._keep_rows == "all"}
+
+    def _note(self, note: str) -> None:
+        self.notes.append(note)
+        logger.info(note)
+
+
+class _Clock:
+    """Tokens and seconds of prompts (batches of several tokens) and of decoding (one token at a time)."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = 0
+        self.prompt_seconds = 0.0
+        self.decode_tokens = 0
+        self.decode_seconds = 0.0
+        self.first_token = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        if tokens > 1:
+            self.prompt_tokens += tokens
+            self.prompt_seconds += seconds
+        else:
+            self.decode_tokens += tokens
+            self.decode_seconds += seconds
+
+
+_BYTES = ctypes.POINTER(ctypes.c_uint8)
+
+
+def _settle(future: Future[Any]) -> None:
+    """Waits for `future` to end, however often the user presses Ctrl-C."""
+    while not future.done():
+        try:
+            future.exception(timeout=1.0)
+        except BaseException:  # noqa: S112  (the interrupt is already on its way to the caller)
+            continue
+
+
+def _quantized(ggml_type: int) -> bool:
+    return ggml_type not in (llama_cpp.GGML_TYPE_F32, llama_cpp.GGML_TYPE_F16, llama_cpp.GGML_TYPE_BF16)
+
+

@@ -1,0 +1,1 @@
+"""Model files: what they hold and where."""

@@ -1,0 +1,266 @@
+"""One model in memory: the plan for its budget, its expert engine, and the loan of cache memory to other uses."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import llama_cpp.llama_cpp as bindings
+
+from edgemoe import _native, machine
+from edgemoe.budget import MIB, Plan, Planners, Request, make_plan, resolve_cache, resolve_memory
+from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError
+from edgemoe.experts import library
+from edgemoe.experts.loading import collected_log, load_model
+from edgemoe.experts.planning import ContextShape
+from edgemoe.experts.stats import Stats
+from edgemoe.experts.trace import TraceWriter
+from edgemoe.packs.summary import open_model, summarize
+from edgemoe.sizes import format_size
+
+if TYPE_CHECKING:
+    from edgemoe.llama import _Clock
+
+logger = logging.getLogger("edgemoe")
+
+DEFAULT_IO_THREADS = 8
+READ_PIECE = 256 * 1024
+"""Bytes of one read: several threads share a matrix, and an NVMe drive reaches its speed."""
+HALF_LIFE = 256.0
+"""Tokens after which a use of an expert counts half for keeping it."""
+_DENSE_CTX = 4096
+_SMALL_LOAN = 4 * MIB
+
+_open: weakref.WeakSet[Residence] = weakref.WeakSet()
+
+
+class Residence:
+    """Everything of a `Llama` that llama_cpp.Llama does not know. `arguments` are what the parent must be given."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        n_ctx: int | None,
+        memory: int | str | None,
+        cache: int | float | str | None,
+        io_threads: int | None,
+        arguments: dict[str, Any],
+    ) -> None:
+        if io_threads is not None and not 1 <= io_threads <= 64:
+            raise EdgeMoEError(f"io_threads={io_threads} is out of range: use 1 to 64")
+        self.notes: list[str] = []
+        self.plan: Plan | None = None
+        self._file = open_model(path)
+        self._summary = summarize(path, self._file)
+        self._cache_wanted = cache
+        self._loans: dict[str, int] = {}
+        self._loans_lock = threading.Lock()
+        self._lent = 0
+        self._cache_bytes = 0
+        self._minimum_cache = 0
+        self._pending = 0  # promised to this model, but not yet resident
+        self._trace: TraceWriter | None = None
+        self.budget = resolve_memory(memory)
+        if self._summary.experts:
+            self.plan = self._make_plan(n_ctx, arguments)
+            shape = self.plan.shape
+            self.arguments = {"n_ctx": shape.n_ctx, "n_batch": shape.n_batch, "n_ubatch": shape.n_ubatch}
+        else:
+            name = self._summary.path.name
+            self.notes.append(f"{name} has no experts: llama.cpp runs it as it is, and memory= does not apply")
+            self.arguments = {"n_ctx": n_ctx or min(self._summary.n_ctx_train or 512, _DENSE_CTX)}
+        self._engine = _native.Engine(
+            self._file,
+            io_threads=io_threads or DEFAULT_IO_THREADS,
+            embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
+            piece=READ_PIECE,
+            policy="decayed",
+            half_life=HALF_LIFE,
+        )
+
+    def _make_plan(self, n_ctx: int | None, arguments: dict[str, Any]) -> Plan:
+        n_batch = arguments.get("n_batch", 512)
+        embeddings = bool(arguments.get("embedding", False))
+        shape = ContextShape(
+            n_ctx=0,
+            n_batch=n_batch,
+            n_ubatch=0,
+            type_k=arguments.get("type_k"),
+            type_v=arguments.get("type_v"),
+            flash_attn=bool(arguments.get("flash_attn", False)),
+            n_seq_max=min(n_batch, bindings.llama_max_parallel_sequences()) if embeddings else 1,
+            embeddings=embeddings,
+            swa_full=arguments.get("swa_full"),
+            offload_kqv=arguments.get("offload_kqv", True),
+        )
+        lora = arguments.get("lora_path")
+        request = Request(
+            n_ctx=n_ctx or None,
+            n_batch=n_batch,
+            n_ubatch=arguments.get("n_ubatch", 512),
+            shape=shape,
+            budget=self.budget,
+            adapters=os.path.getsize(lora) if lora and os.path.exists(lora) else 0,
+        )
+        baseline = machine.rss() + sum(r._pending for r in list(_open))
+        with Planners(self._file, arguments.get("n_gpu_layers", 0)) as planners:
+            return make_plan(self._summary, planners, request, baseline=baseline)
+
+    # Loading
+
+    @contextmanager
+    def loading(self) -> Iterator[Callable[[Exception], EdgeMoEError]]:
+        """Model loads of this thread show llama.cpp the stream; yields what turns its refusal into our error."""
+        hook = self._load if self._summary.experts else None
+        with collected_log() as log, library.model_load(hook):
+
+            def failure(error: Exception) -> EdgeMoEError:
+                self._raise_kept_error()
+                reason = log.errors() or str(error)
+                return ModelError(f"llama.cpp cannot run {self._summary.path}: {reason}")
+
+            yield failure
+
+    def _load(self, params: Any) -> Any:
+        return load_model(self._engine, params)
+
+    def _raise_kept_error(self) -> None:
+        self._engine.raise_error()
+        if reason := self._engine.load_error():
+            from edgemoe.errors import ReadError
+
+            raise ReadError(reason)
+
+    def attach(self, context: int, threads: int, trace: str | os.PathLike[str] | None) -> None:
+        """Shares the threads with the context and sizes the cache from what is left of the budget now."""
+        self._engine.attach(context, threads)
+        machine.return_free_memory()
+        if self.plan is not None:
+            self._minimum_cache = self._engine.minimum_cache(self._summary.experts_used)
+            self._cache_bytes = self._engine.set_cache(self._cache_size(self.plan))
+            self._update_pending()
+            _open.add(self)
+            if trace is not None:
+                self._trace = TraceWriter(Path(trace), self._summary, self._engine.groups())
+                self._engine.record_trace(True)
+
+    def _cache_size(self, plan: Plan) -> int:
+        full = self._engine.full_cache()
+        if self._cache_wanted is not None:
+            wanted = resolve_cache(self._cache_wanted, full)
+            if wanted < self._minimum_cache:
+                raise BudgetError(
+                    f"cache={self._cache_wanted!r} is {format_size(wanted)}, but one layer's working set needs "
+                    f"{format_size(self._minimum_cache)}"
+                )
+            return min(wanted, full)
+        if self.budget is None:
+            return full
+        others = sum(r._pending for r in list(_open))
+        untouched = plan.parts["compute buffers"] + plan.parts["working memory"]
+        margin = max(8 * MIB, self.budget // 128)
+        left = self.budget - machine.rss() - others - untouched - margin
+        if left < self._minimum_cache:
+            needed = self.budget + self._minimum_cache - left
+            raise BudgetError(
+                f"a budget of {format_size(self.budget)} is too small for {self._summary.path.name}: "
+                f"the smallest is {format_size(needed)}\n{plan.table()}"
+            )
+        return min(left, full)
+
+    # Computing
+
+    def decode(self, context: Any, batch: Any) -> int:
+        """llama_decode; called on the model's own thread."""
+        self._settle_loans()
+        code = bindings.llama_decode(context, batch)
+        if self._trace is not None:
+            self._trace.write(self._engine.take_trace())
+        return code
+
+    def cancel(self) -> None:
+        self._engine.cancel()
+
+    def clear_cancel(self) -> None:
+        self._engine.clear_cancel()
+
+    def check_cancelled(self) -> None:
+        if self._engine.cancelled:
+            self._engine.clear_cancel()
+            raise Cancelled("the request was cancelled")
+
+    def raise_failure(self, code: int) -> None:
+        """Raises what lies behind a llama_decode that returned `code`."""
+        self._engine.raise_error()
+        self.check_cancelled()
+        if code == 1:
+            raise EdgeMoEError("the context is full: use a larger n_ctx, or shorten the prompt")
+        raise EdgeMoEError(f"llama.cpp could not compute this batch (llama_decode returned {code})")
+
+    # Loans of cache memory
+
+    def lend(self, name: str, size: int) -> None:
+        """Takes `size` bytes out of the cache for the use `name`, in place of what it had before."""
+        with self._loans_lock:
+            if size <= _SMALL_LOAN:
+                self._loans.pop(name, None)
+            else:
+                self._loans[name] = size
+        self._settle_loans()
+
+    def give_back(self, name: str) -> None:
+        """Ends a loan; the cache grows before the next batch."""
+        with self._loans_lock:
+            self._loans.pop(name, None)
+
+    def _settle_loans(self) -> None:
+        with self._loans_lock:
+            total = sum(self._loans.values())
+        if total == self._lent or self.plan is None or self.budget is None:
+            return
+        self._lent = total
+        self._engine.set_cache(max(self._minimum_cache, self._cache_bytes - total))
+
+    def _update_pending(self) -> None:
+        assert self.plan is not None
+        stats = self._engine.stats()
+        untouched = self.plan.parts["compute buffers"] + self.plan.parts["working memory"]
+        self._pending = stats["cache_bytes"] - stats["resident_bytes"] + untouched
+
+    def stats(self, clock: _Clock) -> Stats:
+        native = self._engine.stats()
+        return Stats(
+            prompt_tokens=clock.prompt_tokens,
+            decode_tokens=clock.decode_tokens,
+            prompt_seconds=clock.prompt_seconds,
+            decode_seconds=clock.decode_seconds,
+            time_to_first_token=clock.first_token,
+            hits=native["hits"],
+            misses=native["misses"],
+            bytes_read=native["bytes_read"],
+            io_wait=native["io_wait"],
+            compute_time=max(0.0, native["expert_time"] - native["io_wait"]),
+            cache_bytes=native["cache_bytes"],
+            resident_bytes=native["resident_bytes"],
+            rss_bytes=machine.rss(),
+            peak_bytes=machine.peak_rss(),
+            budget_bytes=self.budget,
+        )
+
+    def detach(self, context: int) -> None:
+        self._engine.detach(context)
+
+    def close(self) -> None:
+        _open.discard(self)
+        if self._trace is not None:
+            self._trace.close()
+            self._trace = None
+        self.__dict__.pop("_engine", None)
+        machine.return_free_memory()

@@ -1,0 +1,154 @@
+/// @file engine.h
+/// One loaded model: its expert tensors on disk, their cache, and what happens to both.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "edgemoe/backend/ggml_abi.h"
+#include "edgemoe/backend/model_file.h"
+#include "edgemoe/backend/virtual_file.h"
+#include "edgemoe/cache/plane_cache.h"
+#include "edgemoe/store/copy_reader.h"
+#include "edgemoe/store/read_pool.h"
+
+namespace edgemoe {
+
+class Engine;
+
+/// @brief A tensor of the model that lives in our buffer: what ggml's `extra` pointer leads to.
+struct StoredTensor {
+  Engine* engine = nullptr;
+  const TensorInfo* info = nullptr;
+  bool rows = false;         ///< an embedding whose rows are read on demand; otherwise a stack of experts
+  bool live = false;         ///< llama.cpp has created it; tensors that an architecture skips never are
+  uint32_t first_plane = 0;  ///< of expert 0; the others follow
+  uint32_t group = 0;        ///< layer and family (exps, chexps...) that route together
+
+  uint32_t experts() const { return static_cast<uint32_t>(info->ne[2]); }
+  uint64_t expert_bytes() const { return info->bytes / static_cast<uint64_t>(info->ne[2]); }
+};
+
+/// @brief Experts that are routed by the same ids: a layer, or one of its families.
+struct ExpertGroup {
+  std::string name;
+  std::vector<StoredTensor*> members;
+  std::vector<const StoredTensor*> executed;  ///< since the last batch began
+};
+
+struct EngineSettings {
+  int io_threads = 8;
+  bool embedding_on_disk = false;
+  CacheSettings cache;
+};
+
+/// @brief Counters since the engine was created. Times are in seconds.
+struct EngineStats {
+  uint64_t hits = 0;    ///< distinct routed experts per group and batch that were wholly in memory
+  uint64_t misses = 0;  ///< and those that were not
+  uint64_t bytes_read = 0;
+  double io_wait = 0;
+  double expert_time = 0;  ///< inside expert operations, waiting included
+  uint64_t cache_bytes = 0;
+  uint64_t resident_bytes = 0;
+  uint64_t expert_bytes = 0;  ///< slots for every expert of the model
+  uint64_t adapter_bytes = 0;  ///< real memory given to tensors that are not in the file (adapters)
+};
+
+class Engine {
+ public:
+  Engine(std::shared_ptr<const ModelFile> model, const EngineSettings& settings);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const ModelFile& model() const { return *_model; }
+  ReadPool& pool() { return _pool; }
+
+  // Loading. Between begin_load and end_load, buffers that this thread allocates belong to this engine.
+  /// @param planning a pass that allocates nothing: every tensor counts as live except those that skip() names.
+  std::FILE* begin_load(bool planning);
+  void skip(const std::string& tensor);
+  void end_load();
+  static Engine* loading();
+  std::string load_error() const;
+
+  /// @brief A regular expression for the names of the tensors that stay on disk.
+  std::string pattern() const;
+  /// @brief Links `tensor` to its place on disk. @returns false when the model file has no such tensor.
+  bool adopt(ggml::Tensor* tensor);
+
+  /// @brief Creates the cache (first call) or resizes it. @returns the bytes of its slots.
+  uint64_t set_cache(uint64_t bytes);
+  /// @brief The smallest cache: the working set of the largest layer for `experts_used` experts a token.
+  uint64_t minimum_cache(uint32_t experts_used);
+  uint64_t full_cache();
+
+  /// @brief Shares one persistent thread pool between a llama_context and the expert operations.
+  void attach(void* llama_context, int threads);
+  void detach(void* llama_context);
+
+  void cancel() { _cancelled = true; }
+  void clear_cancel() { _cancelled = false; }
+  bool cancelled() const { return _cancelled.load(std::memory_order_relaxed); }
+  std::function<bool()> abort_function() {
+    return [this] { return cancelled(); };
+  }
+
+  /// @brief Keeps the first error of an operation for the thread that asked for it.
+  void set_error(std::exception_ptr error);
+  /// @brief The kept error, or null; forgets it.
+  std::exception_ptr take_error();
+
+  EngineStats stats() const;
+  void record_trace(bool on);
+  /// @brief The routing seen since the last call.
+  std::vector<RoutingEvent> take_trace();
+  std::vector<ExpertGroup>& groups() { return _groups; }
+
+  // For the executor.
+  PlaneCache& cache();
+  ggml::ThreadPool* thread_pool() const { return _thread_pool; }
+  double tokens() const { return _tokens; }
+  /// @brief Counts a group's routing once per batch, whichever of its tensors is executed first.
+  void count(const StoredTensor& tensor, const RoutingEvent& event);
+  void add_expert_time(double seconds) { _expert_time = _expert_time + seconds; }
+  void add_adapter_bytes(int64_t bytes) { _adapter_bytes += static_cast<uint64_t>(bytes); }
+  /// @brief Reads rows of an embedding to `dst`, one after the other.
+  void read_rows(const StoredTensor& tensor, const std::vector<int32_t>& rows, uint8_t* dst);
+
+ private:
+  void list_tensors();
+  void create_cache();
+
+  std::shared_ptr<const ModelFile> _model;
+  EngineSettings _settings;
+  ReadPool _pool;
+  std::unique_ptr<VirtualFile> _load_file;
+  std::string _load_error;
+  std::unordered_map<std::string, std::unique_ptr<StoredTensor>> _stored;
+  std::vector<ExpertGroup> _groups;
+  std::unique_ptr<PlaneCache> _cache;
+  std::unique_ptr<CopyReader> _row_reader;
+  ggml::ThreadPool* _thread_pool = nullptr;
+  std::atomic<bool> _cancelled{false};
+  std::mutex _error_mutex;
+  std::exception_ptr _error;
+  mutable std::mutex _stats_mutex;
+  uint64_t _hits = 0;
+  uint64_t _misses = 0;
+  double _tokens = 0;
+  std::atomic<double> _expert_time{0};
+  std::atomic<uint64_t> _adapter_bytes{0};
+  bool _tracing = false;
+  std::vector<RoutingEvent> _trace;
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,144 @@
+/// @file plane_cache.h
+/// The planes of experts that are in memory, within a fixed number of bytes, and the reads that bring in others.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "edgemoe/cache/slot_arena.h"
+#include "edgemoe/schedule/residency.h"
+#include "edgemoe/store/file.h"
+#include "edgemoe/store/read_pool.h"
+
+namespace edgemoe {
+
+/// @brief Thrown out of Lease::wait when the caller's abort function returned true.
+struct Aborted {};
+
+/// @brief Where one plane lies on disk.
+struct Plane {
+  uint32_t file = 0;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+};
+
+/// @brief One plane that an operation is about to consume, and by how many rows.
+struct PlaneUse {
+  uint32_t plane = 0;
+  float weight = 1;
+};
+
+struct CacheSettings {
+  size_t piece = 256 * 1024;  ///< bytes of one read; larger planes are split so that several threads fetch them
+  Ranking ranking = Ranking::kDecayed;
+  double half_life = 256;  ///< tokens
+};
+
+struct CacheStats {
+  uint64_t bytes_read = 0;
+  double wait_seconds = 0;  ///< during which at least one thread waited for a plane
+  uint64_t resident_bytes = 0;
+  uint64_t capacity_bytes = 0;
+};
+
+/// @brief A cache of planes. One lease is open at a time; its waits and releases may come from several threads.
+class PlaneCache final : private ReadSink {
+ public:
+  PlaneCache(const std::vector<File>& files, std::vector<Plane> planes, ReadPool& pool, const CacheSettings& settings);
+  ~PlaneCache() override;
+
+  /// @brief Slots of each size class that must exist: `working_set` planes are what one operation consumes.
+  /// @returns the bytes that these minimums need.
+  size_t require(const std::vector<uint32_t>& working_set);
+
+  /// @brief Shrinks or grows the cache to at most `bytes`; planes of the lowest value go first. Not while a lease is open.
+  /// @throws BudgetError when `bytes` is below what require() returned.
+  void resize(size_t bytes);
+
+  bool resident(uint32_t plane) const { return _states[plane].phase == Phase::kResident; }
+  const Plane& plane(uint32_t index) const { return _planes[index]; }
+  size_t total_bytes() const;  ///< to hold every plane
+  CacheStats stats() const;
+
+  /// @brief An operation's hold over the planes that it consumes, in order.
+  class Lease {
+   public:
+    /// @param now tokens processed so far, the clock of the popularity.
+    Lease(PlaneCache& cache, std::vector<PlaneUse> uses, double now, std::function<bool()> abort);
+    ~Lease();
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+
+    /// @brief Blocks until use `index` is in memory. @returns its first byte, valid until release(index).
+    /// @throws IoError when a read failed, Aborted when the abort function says so.
+    const uint8_t* wait(size_t index);
+    /// @brief Ends use `index`; its slot may now serve later uses.
+    void release(size_t index);
+
+   private:
+    PlaneCache& _cache;
+    std::function<bool()> _abort;
+  };
+
+ private:
+  enum class Phase : uint8_t { kAbsent, kLoading, kResident };
+  struct State {
+    Phase phase = Phase::kAbsent;
+    bool failed = false;
+    int32_t slot = -1;
+    uint32_t pins = 0;
+    uint32_t pieces = 0;  // reads still to end
+    uint32_t use = UINT32_MAX;
+  };
+  struct Use {
+    PlaneUse want;
+    bool issued = false;
+    bool released = false;
+    std::atomic<const uint8_t*> data{nullptr};
+  };
+
+  void on_read(const Read& read, const std::string& error) override;
+  void open_lease(std::vector<PlaneUse> uses, double now);
+  void close_lease();
+  const uint8_t* wait_slow(size_t index, const std::function<bool()>& abort);
+  void pin(uint32_t plane);
+  void unpin(uint32_t plane);
+  void finish(uint32_t plane);  // the last piece of a plane has ended
+  bool take_slot(uint32_t plane);
+  void evict(uint32_t plane);
+  void pump(std::vector<Read>* reads);  // issues as many further uses as there are slots for
+  void issue_reads(uint32_t plane, std::vector<Read>* reads);
+  const uint8_t* data(uint32_t plane) const;
+  void move_out_of(uint32_t size_class, uint32_t from_slot);
+
+  const std::vector<File>& _files;
+  std::vector<Plane> _planes;
+  ReadPool& _pool;
+  CacheSettings _settings;
+  SlotArena _arena;
+
+  mutable std::mutex _mutex;
+  std::condition_variable _changed;
+  int _waiters = 0;
+  std::vector<State> _states;
+  Popularity _popularity;
+  std::vector<EvictionHeap> _evictable;  // by size class: resident and not pinned
+  std::string _error;
+  std::unique_ptr<Use[]> _uses;
+  size_t _use_count = 0;
+  size_t _next_use = 0;
+  uint64_t _in_flight = 0;  // reads handed to the pool that have not ended
+  std::chrono::steady_clock::time_point _wait_started;
+  double _wait_seconds = 0;
+  uint64_t _bytes_read = 0;
+  uint64_t _resident_bytes = 0;
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,92 @@
+/// @file residency.h
+/// What to keep and what to evict: pure policy, without I/O, threads or a clock of its own.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace edgemoe {
+
+/// @brief How planes are ranked for eviction.
+enum class Ranking {
+  kDecayed,   ///< popularity with exponential decay (the default)
+  kRecency,   ///< least recently used, for comparison
+  kFrequency  ///< least frequently used, for comparison
+};
+
+/// @throws std::invalid_argument for a name other than "decayed", "lru", "lfu".
+Ranking ranking_from_name(const std::string& name);
+
+/// @brief Ranks planes by popularity: a plane's value at time t is the sum over its uses of w * 2^-((t - t_use) / H).
+///
+/// This is the LRFU family (Lee et al., IEEE Trans. Computers 50(12), 2001): H -> 0 is LRU and H -> infinity LFU.
+/// All values decay alike, so their order does not change between uses, and log2(value) + t / H is a key that never
+/// needs refreshing. Layers are visited in a cycle, so recency alone evicts each plane just before its next use when
+/// a token's working set does not fit; a half-life of many tokens does not.
+class Popularity {
+ public:
+  /// @param half_life H in tokens; only used by Ranking::kDecayed.
+  Popularity(size_t planes, Ranking ranking, double half_life);
+
+  /// @brief Records a use of `plane` with weight `weight` > 0 (rows that used it) at time `now` in tokens.
+  void touch(uint32_t plane, double weight, double now);
+
+  /// @brief Higher keys are worth more; comparable between planes at any time.
+  double key(uint32_t plane) const { return _keys[plane]; }
+  size_t size() const { return _keys.size(); }
+
+ private:
+  Ranking _ranking;
+  double _half_life;
+  std::vector<double> _keys;
+};
+
+/// @brief The resident planes of one size class, ordered by key: an indexed binary min-heap.
+class EvictionHeap {
+ public:
+  explicit EvictionHeap(size_t planes) : _position(planes, kAbsent) {}
+
+  void push(uint32_t plane, double key);
+  void remove(uint32_t plane);
+  /// @brief Moves `plane` to where its new key belongs; nothing happens when it is absent.
+  void update(uint32_t plane, double key);
+  bool contains(uint32_t plane) const { return _position[plane] != kAbsent; }
+  bool empty() const { return _heap.empty(); }
+  size_t size() const { return _heap.size(); }
+  uint32_t lowest() const { return _heap.front().plane; }
+
+ private:
+  struct Entry {
+    double key;
+    uint32_t plane;
+  };
+  static constexpr uint32_t kAbsent = UINT32_MAX;
+
+  void place(size_t index, Entry entry);
+  void sift_up(size_t index, Entry entry);
+  void sift_down(size_t index, Entry entry);
+
+  std::vector<Entry> _heap;
+  std::vector<uint32_t> _position;  // of each plane in _heap
+};
+
+/// @brief One layer's routing for one batch: which experts were used, and by how many rows.
+struct RoutingEvent {
+  uint32_t group = 0;  ///< layer, as an index into the replayed model's groups
+  uint32_t tokens = 0;
+  std::vector<uint32_t> experts;
+  std::vector<uint32_t> rows;
+};
+
+struct ReplayResult {
+  uint64_t hits = 0;
+  uint64_t misses = 0;
+};
+
+/// @brief Replays recorded routing against a cache of `capacity` experts.
+/// @param experts_per_group experts of each group; @param warmup events that fill the cache but are not counted.
+ReplayResult replay(const std::vector<RoutingEvent>& events, const std::vector<uint32_t>& experts_per_group,
+                    size_t capacity, Ranking ranking, double half_life, size_t warmup);
+
+}  // namespace edgemoe

@@ -1,0 +1,68 @@
+/// @file read_pool.h
+/// I/O threads that serve positioned reads in order of priority.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "edgemoe/store/file.h"
+
+namespace edgemoe {
+
+struct Read;
+
+/// @brief Learns how reads ended.
+class ReadSink {
+ public:
+  virtual ~ReadSink() = default;
+  /// @param error empty when the read succeeded. Called on an I/O thread, without any lock of the pool held.
+  virtual void on_read(const Read& read, const std::string& error) = 0;
+};
+
+/// @brief One contiguous read. `dst`, `offset` and `length` obey File::read_at; at least `needed` bytes must arrive.
+struct Read {
+  const File* file = nullptr;
+  uint64_t offset = 0;
+  size_t length = 0;
+  size_t needed = 0;
+  uint8_t* dst = nullptr;
+  ReadSink* sink = nullptr;
+  uint32_t tag = 0;  ///< for the sink's use
+};
+
+/// @brief A fixed set of threads that run reads; each read ends with exactly one call of its sink.
+class ReadPool {
+ public:
+  explicit ReadPool(int threads);
+  ~ReadPool();  ///< drops what has not started, waits for what has
+  ReadPool(const ReadPool&) = delete;
+  ReadPool& operator=(const ReadPool&) = delete;
+
+  /// @brief Queues reads behind those of the same urgency; urgent ones go before all others.
+  void submit(const std::vector<Read>& reads, bool urgent);
+
+  /// @brief Removes the queued reads of `sink` that have not started and returns them; the sink is not called for them.
+  std::vector<Read> drop_queued(const ReadSink* sink);
+
+  int threads() const { return static_cast<int>(_threads.size()); }
+  uint64_t bytes_read() const { return _bytes_read.load(std::memory_order_relaxed); }
+
+ private:
+  void run();
+
+  std::mutex _mutex;
+  std::condition_variable _work;
+  std::deque<Read> _urgent;
+  std::deque<Read> _later;
+  bool _stopping = false;
+  std::atomic<uint64_t> _bytes_read{0};
+  std::vector<std::thread> _threads;
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,227 @@
+#include "edgemoe/backend/engine.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "edgemoe/backend/ggml_api.h"
+#include "edgemoe/error.h"
+
+namespace edgemoe {
+namespace {
+
+thread_local Engine* loading_engine = nullptr;
+
+constexpr size_t kRowPiece = 64 * 1024;
+constexpr char kEmbedding[] = "token_embd.weight";
+
+// "blk.3.ffn_gate_exps.weight" and "blk.3.ffn_down_exps.weight" route together: layer 3, family exps.
+std::string group_name(const std::string& tensor) {
+  const size_t layer_end = tensor.find('.', 4);
+  const size_t family = tensor.rfind('_');
+  return tensor.substr(4, layer_end - 4) + "." + tensor.substr(family + 1, tensor.rfind('.') - family - 1);
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const ModelFile> model, const EngineSettings& settings)
+    : _model(std::move(model)), _settings(settings), _pool(settings.io_threads) {
+  list_tensors();
+}
+
+Engine::~Engine() {
+  if (loading_engine == this) loading_engine = nullptr;
+  _cache.reset();
+  if (_thread_pool) ggml::api().ggml_threadpool_free(_thread_pool);
+}
+
+void Engine::list_tensors() {
+  std::map<std::string, std::vector<StoredTensor*>> by_group;
+  for (const TensorInfo& info : _model->tensors()) {
+    const bool rows = _settings.embedding_on_disk && info.name == kEmbedding;
+    if (!info.expert && !rows) continue;
+    auto stored = std::make_unique<StoredTensor>();
+    stored->engine = this;
+    stored->info = &info;
+    stored->rows = rows;
+    if (!rows) by_group[group_name(info.name)].push_back(stored.get());
+    _stored.emplace(info.name, std::move(stored));
+  }
+  for (auto& [name, members] : by_group) _groups.push_back({name, members, {}});
+  std::stable_sort(_groups.begin(), _groups.end(),
+                   [](const ExpertGroup& a, const ExpertGroup& b) { return std::stoi(a.name) < std::stoi(b.name); });
+  for (uint32_t g = 0; g < _groups.size(); ++g) {
+    for (StoredTensor* member : _groups[g].members) member->group = g;
+  }
+}
+
+void Engine::skip(const std::string& tensor) {
+  const auto it = _stored.find(tensor);
+  if (it != _stored.end()) it->second->live = false;
+}
+
+Engine* Engine::loading() { return loading_engine; }
+
+std::FILE* Engine::begin_load(bool planning) {
+  _load_error.clear();
+  _load_file = std::make_unique<VirtualFile>(
+      *_model, !planning, [this](const TensorInfo& tensor) { return _stored.count(tensor.name) != 0; }, planning ? nullptr : &_pool);
+  if (!planning) loading_engine = this;
+  for (auto& [name, stored] : _stored) stored->live = planning;
+  return _load_file->stream();
+}
+
+void Engine::end_load() {
+  if (loading_engine == this) loading_engine = nullptr;
+  if (_load_file) _load_error = _load_file->error();
+  _load_file.reset();
+}
+
+std::string Engine::load_error() const { return _load_error; }
+
+std::string Engine::pattern() const {
+  std::set<std::string> kinds;
+  std::string pattern;
+  for (const auto& [name, stored] : _stored) {
+    if (stored->rows) {
+      pattern = "^" + name + "$|";
+    } else {
+      kinds.insert(name.substr(name.find('.', 4) + 1));
+    }
+  }
+  pattern += "^blk[.][0-9]+[.](";
+  for (const std::string& kind : kinds) pattern += (kind == *kinds.begin() ? "" : "|") + kind;
+  return pattern + ")$";
+}
+
+bool Engine::adopt(ggml::Tensor* tensor) {
+  const auto it = _stored.find(tensor->name);
+  if (it == _stored.end()) return false;
+  it->second->live = true;
+  tensor->extra = it->second.get();
+  return true;
+}
+
+void Engine::create_cache() {
+  std::vector<Plane> planes;
+  for (ExpertGroup& group : _groups) {
+    for (StoredTensor* tensor : group.members) {
+      if (!tensor->live) continue;
+      tensor->first_plane = static_cast<uint32_t>(planes.size());
+      for (uint32_t e = 0; e < tensor->experts(); ++e) {
+        planes.push_back({tensor->info->file, tensor->info->offset + e * tensor->expert_bytes(), tensor->expert_bytes()});
+      }
+    }
+  }
+  _cache = std::make_unique<PlaneCache>(_model->files(), std::move(planes), _pool, _settings.cache);
+}
+
+PlaneCache& Engine::cache() {
+  if (!_cache) create_cache();
+  return *_cache;
+}
+
+uint64_t Engine::minimum_cache(uint32_t experts_used) {
+  uint64_t bytes = 0;
+  for (const ExpertGroup& group : _groups) {
+    std::vector<uint32_t> planes;
+    for (const StoredTensor* tensor : group.members) {
+      for (uint32_t e = 0; tensor->live && e < std::min(experts_used, tensor->experts()); ++e) planes.push_back(tensor->first_plane + e);
+    }
+    bytes = cache().require(planes);
+  }
+  return bytes;
+}
+
+uint64_t Engine::full_cache() { return cache().total_bytes(); }
+
+uint64_t Engine::set_cache(uint64_t bytes) {
+  cache().resize(bytes);
+  return cache().stats().capacity_bytes;
+}
+
+void Engine::attach(void* llama_context, int threads) {
+  const auto& g = ggml::api();
+  ggml::ThreadPoolParams params = g.ggml_threadpool_params_default(threads);
+  _thread_pool = g.ggml_threadpool_new(&params);
+  if (!_thread_pool) throw Error("cannot create a thread pool of " + std::to_string(threads) + " threads");
+  g.llama_attach_threadpool(llama_context, _thread_pool, _thread_pool);
+  g.llama_set_abort_callback(
+      llama_context, [](void* engine) { return static_cast<Engine*>(engine)->cancelled(); }, this);
+}
+
+void Engine::detach(void* llama_context) { ggml::api().llama_detach_threadpool(llama_context); }
+
+void Engine::set_error(std::exception_ptr error) {
+  std::lock_guard lock(_error_mutex);
+  if (!_error) _error = error;
+}
+
+std::exception_ptr Engine::take_error() {
+  std::lock_guard lock(_error_mutex);
+  return std::exchange(_error, nullptr);
+}
+
+void Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
+  ExpertGroup& group = _groups[tensor.group];
+  const bool first = group.executed.empty();
+  const bool again = std::find(group.executed.begin(), group.executed.end(), &tensor) != group.executed.end();
+  if (again) group.executed.clear();
+  group.executed.push_back(&tensor);
+  if (!first && !again) return;
+  uint64_t hits = 0;
+  for (const uint32_t expert : event.experts) {
+    hits += std::all_of(group.members.begin(), group.members.end(), [&](const StoredTensor* member) {
+      return !member->live || _cache->resident(member->first_plane + expert);
+    });
+  }
+  std::lock_guard lock(_stats_mutex);
+  _hits += hits;
+  _misses += event.experts.size() - hits;
+  if (tensor.group == 0) _tokens += event.tokens;
+  if (_tracing) _trace.push_back(event);
+}
+
+void Engine::record_trace(bool on) {
+  std::lock_guard lock(_stats_mutex);
+  _tracing = on;
+}
+
+std::vector<RoutingEvent> Engine::take_trace() {
+  std::lock_guard lock(_stats_mutex);
+  return std::exchange(_trace, {});
+}
+
+EngineStats Engine::stats() const {
+  EngineStats stats;
+  {
+    std::lock_guard lock(_stats_mutex);
+    stats.hits = _hits;
+    stats.misses = _misses;
+  }
+  stats.expert_time = _expert_time;
+  stats.adapter_bytes = _adapter_bytes;
+  stats.bytes_read = _pool.bytes_read();
+  if (_cache) {
+    const CacheStats cache = _cache->stats();
+    stats.io_wait = cache.wait_seconds;
+    stats.cache_bytes = cache.capacity_bytes;
+    stats.resident_bytes = cache.resident_bytes;
+    stats.expert_bytes = _cache->total_bytes();
+  }
+  return stats;
+}
+
+void Engine::read_rows(const StoredTensor& tensor, const std::vector<int32_t>& rows, uint8_t* dst) {
+  if (!_row_reader) _row_reader = std::make_unique<CopyReader>(_pool, kRowPiece);
+  const uint64_t row_bytes = tensor.info->bytes / static_cast<uint64_t>(tensor.info->ne[1]);
+  std::vector<CopyRange> ranges;
+  for (const int32_t row : rows) {
+    ranges.push_back({&_model->files()[tensor.info->file], tensor.info->offset + row_bytes * static_cast<uint64_t>(row), row_bytes, dst});
+    dst += row_bytes;
+  }
+  _row_reader->read(ranges);
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,219 @@
+#include "edgemoe/backend/stage.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "edgemoe/backend/execution.h"
+
+namespace edgemoe {
+namespace {
+
+using ggml::api;
+
+// A chunk of weight rows that one thread computes: it fits a level-2 cache, and takes a few microseconds.
+constexpr size_t kChunkBytes = 96 * 1024;
+
+bool overlap(const ggml::Tensor* a, const ggml::Tensor* b) {
+  const auto* x = static_cast<const char*>(a->data);
+  const auto* y = static_cast<const char*>(b->data);
+  return x < y + api().ggml_nbytes(b) && y < x + api().ggml_nbytes(a);
+}
+
+}  // namespace
+
+Stage::Stage(Execution& execution, std::vector<ExpertProduct> products, const std::vector<RoutedExpert>& routed)
+    : _execution(execution), _products(std::move(products)) {
+  for (const RoutedExpert& expert : routed) _experts.push_back(&expert);
+}
+
+bool Stage::accepts(const ExpertProduct& product) const {
+  if (product.node->src[1] != input() || product.node->src[2] != ids()) return false;
+  // The scheduler may lay a later result over memory that is free by then; computed early, it must not.
+  if (overlap(product.node, input()) || overlap(product.node, ids())) return false;
+  return std::none_of(_products.begin(), _products.end(), [&](const ExpertProduct& p) { return overlap(p.node, product.node); });
+}
+
+void Stage::order(std::vector<PlaneUse>* uses) {
+  PlaneCache& cache = _products.front().weights->engine->cache();
+  const auto resident = [&](const RoutedExpert* e) {
+    return std::all_of(_products.begin(), _products.end(),
+                       [&](const ExpertProduct& p) { return cache.resident(p.weights->first_plane + e->expert); });
+  };
+  std::vector<std::pair<int, const RoutedExpert*>> ranked;
+  for (const RoutedExpert* e : _experts) ranked.push_back({(many(*e) ? 0 : 2) + (resident(e) ? 0 : 1), e});
+  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) {
+    return a.first != b.first ? a.first < b.first : a.second->rows.size() > b.second->rows.size();
+  });
+  _first_use = uses->size();
+  _first_small = _experts.size();
+  for (size_t i = 0; i < ranked.size(); ++i) {
+    _experts[i] = ranked[i].second;
+    if (!many(*_experts[i])) _first_small = std::min(_first_small, i);
+    for (const ExpertProduct& p : _products) {
+      uses->push_back({p.weights->first_plane + _experts[i]->expert, static_cast<float>(_experts[i]->rows.size())});
+    }
+  }
+}
+
+size_t Stage::node_count() const {
+  return 2 + _first_small * (2 + _products.size());
+}
+
+Stage::Converted& Stage::converted_for(const ExpertProduct& product) {
+  return _converted[_converted_index[static_cast<size_t>(&product - _products.data())]];
+}
+
+void Stage::append(ggml::Context* ctx, ggml::Graph* graph) {
+  const ggml::Tensor* x = input();
+  const int64_t input_rows = x->ne[1] * x->ne[2];
+  for (const ExpertProduct& p : _products) {
+    const ggml::CpuTypeTraits* traits = api().ggml_get_type_traits_cpu(p.traits->vec_dot_type);
+    size_t index = 0;
+    while (index < _converted.size() && _converted[index].traits != traits) ++index;
+    if (index == _converted.size()) {
+      const size_t row_bytes = api().ggml_row_size(p.traits->vec_dot_type, x->ne[0]);
+      _converted.push_back({traits, row_bytes, std::vector<uint8_t>(row_bytes * static_cast<size_t>(input_rows))});
+    }
+    _converted_index.push_back(index);
+    _chunk_rows.push_back(std::clamp<int64_t>(static_cast<int64_t>(kChunkBytes / p.row_bytes), 1, p.rows()));
+    _chunks.push_back((p.rows() + _chunk_rows.back() - 1) / _chunk_rows.back());
+  }
+  _execution.append_custom(ctx, graph, [this](int ith, int nth) { convert(ith, nth); });
+
+  if (_first_small > 0) {
+    size_t rows = 0;
+    for (size_t e = 0; e < _first_small; ++e) rows = std::max(rows, _experts[e]->rows.size());
+    _only_expert.assign(rows, 0);
+    for (const Converted& c : _converted) _gathered.emplace_back(c.row_bytes * rows);
+    for (const ExpertProduct& p : _products) _results.emplace_back(sizeof(float) * static_cast<size_t>(p.rows()) * rows);
+    for (size_t e = 0; e < _first_small; ++e) append_batch(ctx, graph, e);
+  }
+  if (_first_small < _experts.size()) {
+    const size_t small = _experts.size() - _first_small;
+    _left.reset(new std::atomic<int64_t>[small * _products.size()]);
+    for (size_t i = 0; i < small * _products.size(); ++i) _left[i] = _chunks[i % _products.size()];
+    _execution.append_custom(ctx, graph, [this](int, int nth) { dot_products(nth); });
+  }
+}
+
+const uint8_t* Stage::input_row(const Converted& converted, const RoutedRow& row) const {
+  // An input [n, 1, tokens] is shared by the experts of a token; [n, used, tokens] has a row for each.
+  const int64_t per_token = input()->ne[1];
+  return converted.bytes.data() + static_cast<size_t>(row.slot % per_token + row.token * per_token) * converted.row_bytes;
+}
+
+void Stage::convert(int ith, int nth) {
+  const ggml::Tensor* x = input();
+  for (size_t i = 0; i < _converted.size(); ++i) {
+    Converted& c = _converted[i];
+    const ggml::Type type = _products[static_cast<size_t>(
+        std::find(_converted_index.begin(), _converted_index.end(), i) - _converted_index.begin())].traits->vec_dot_type;
+    // Every thread takes the same share of every row, as ggml does: with one token there is only one row.
+    const int64_t block = api().ggml_blck_size(type);
+    const int64_t blocks = x->ne[0] / block;
+    const int64_t begin = ith * blocks / nth * block;
+    const int64_t end = (ith + 1) * blocks / nth * block;
+    const size_t begin_bytes = api().ggml_row_size(type, begin);
+    uint8_t* out = c.bytes.data() + begin_bytes;
+    for (int64_t i2 = 0; i2 < x->ne[2]; ++i2) {
+      for (int64_t i1 = 0; i1 < x->ne[1]; ++i1, out += c.row_bytes) {
+        const char* row = static_cast<const char*>(x->data) + i2 * x->nb[2] + i1 * x->nb[1];
+        const float* in = reinterpret_cast<const float*>(row) + begin;
+        if (type == ggml::kTypeF32) {
+          std::memcpy(out, in, sizeof(float) * static_cast<size_t>(end - begin));
+        } else {
+          c.traits->from_float(in, out, end - begin);
+        }
+      }
+    }
+  }
+}
+
+void Stage::dot_products(int) {
+  int64_t chunks_per_expert = 0;
+  for (const int64_t chunks : _chunks) chunks_per_expert += chunks;
+  const int64_t items = chunks_per_expert * static_cast<int64_t>(_experts.size() - _first_small);
+  for (;;) {
+    const int64_t item = _next_item.fetch_add(1, std::memory_order_relaxed);
+    if (item >= items || _execution.failed()) return;
+    const size_t expert = static_cast<size_t>(item / chunks_per_expert);
+    int64_t chunk = item % chunks_per_expert;
+    size_t product = 0;
+    while (chunk >= _chunks[product]) chunk -= _chunks[product++];
+    dot_chunk(expert, product, chunk);
+  }
+}
+
+void Stage::dot_chunk(size_t small, size_t product, int64_t chunk) {
+  const size_t expert = _first_small + small;
+  const ExpertProduct& p = _products[product];
+  const size_t use = use_of(expert, product);
+  const uint8_t* weights = _execution.lease().wait(use);
+  const Converted& converted = _converted[_converted_index[product]];
+  const int64_t begin = chunk * _chunk_rows[product];
+  const int64_t end = std::min(begin + _chunk_rows[product], p.rows());
+  const int n = static_cast<int>(p.columns());
+  for (const RoutedRow& row : _experts[expert]->rows) {
+    const uint8_t* x = input_row(converted, row);
+    float* result = p.result(row);
+    for (int64_t r = begin; r < end; ++r) {
+      p.traits->vec_dot(n, result + r, 0, weights + static_cast<size_t>(r) * p.row_bytes, 0, x, 0, 1);
+    }
+  }
+  if (_left[small * _products.size() + product].fetch_sub(1, std::memory_order_acq_rel) == 1) _execution.lease().release(use);
+}
+
+void Stage::append_batch(ggml::Context* ctx, ggml::Graph* graph, size_t expert) {
+  const auto& g = api();
+  const int64_t rows = static_cast<int64_t>(_experts[expert]->rows.size());
+  _batches.push_back(std::make_unique<Batch>());
+  Batch& batch = *_batches.back();
+  batch.stage = this;
+  batch.expert = expert;
+  _execution.append_custom(ctx, graph, [this, &batch](int ith, int nth) { gather(batch, ith, nth); });
+  for (size_t i = 0; i < _products.size(); ++i) {
+    const ExpertProduct& p = _products[i];
+    ggml::Tensor* weights = g.ggml_new_tensor_3d(ctx, p.weights->info->type, p.columns(), p.rows(), 1);
+    ggml::Tensor* x = g.ggml_new_tensor_3d(ctx, p.traits->vec_dot_type, p.columns(), 1, rows);
+    ggml::Tensor* ids = g.ggml_new_tensor_3d(ctx, ggml::kTypeI32, 1, rows, 1);
+    ggml::Tensor* result = g.ggml_new_tensor_3d(ctx, ggml::kTypeF32, p.rows(), 1, rows);
+    x->data = _gathered[_converted_index[i]].data();
+    ids->data = _only_expert.data();
+    result->data = _results[i].data();
+    result->op = ggml::kOpMulMatId;
+    std::memcpy(result->op_params, p.node->op_params, sizeof(result->op_params));
+    result->flags |= ggml::kFlagCompute;
+    result->src[0] = weights;
+    result->src[1] = x;
+    result->src[2] = ids;
+    batch.weights.push_back(weights);
+    g.ggml_graph_add_node(graph, result);
+  }
+  _execution.append_custom(ctx, graph, [this, &batch](int ith, int nth) { scatter(batch, ith, nth); });
+}
+
+void Stage::gather(Batch& batch, int ith, int nth) {
+  const auto& rows = _experts[batch.expert]->rows;
+  for (size_t c = 0; c < _converted.size(); ++c) {
+    for (size_t r = static_cast<size_t>(ith); r < rows.size(); r += static_cast<size_t>(nth)) {
+      std::memcpy(_gathered[c].data() + r * _converted[c].row_bytes, input_row(_converted[c], rows[r]), _converted[c].row_bytes);
+    }
+  }
+  if (ith != 0) return;
+  for (size_t i = 0; i < _products.size(); ++i) {
+    batch.weights[i]->data = const_cast<uint8_t*>(_execution.lease().wait(use_of(batch.expert, i)));
+  }
+}
+
+void Stage::scatter(Batch& batch, int ith, int nth) {
+  const auto& rows = _experts[batch.expert]->rows;
+  for (size_t i = 0; i < _products.size(); ++i) {
+    const size_t bytes = sizeof(float) * static_cast<size_t>(_products[i].rows());
+    for (size_t r = static_cast<size_t>(ith); r < rows.size(); r += static_cast<size_t>(nth)) {
+      std::memcpy(_products[i].result(rows[r]), _results[i].data() + r * bytes, bytes);
+    }
+    if (ith == 0) _execution.lease().release(use_of(batch.expert, i));
+  }
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,103 @@
+#include "edgemoe/backend/engine.h"
+
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "edgemoe/backend/device.h"
+#include "edgemoe/backend/library_guard.h"
+#include "bindings.h"
+
+namespace nb = nanobind;
+
+namespace edgemoe {
+namespace {
+
+std::shared_ptr<Engine> make_engine(std::shared_ptr<ModelFile> model, int io_threads, bool embedding_on_disk, size_t piece,
+                                    const std::string& policy, double half_life) {
+  EngineSettings settings;
+  settings.io_threads = io_threads;
+  settings.embedding_on_disk = embedding_on_disk;
+  settings.cache = {piece, ranking_from_name(policy), half_life};
+  return std::make_shared<Engine>(std::move(model), settings);
+}
+
+nb::dict stats(const Engine& engine) {
+  const EngineStats s = engine.stats();
+  nb::dict values;
+  values["hits"] = s.hits;
+  values["misses"] = s.misses;
+  values["bytes_read"] = s.bytes_read;
+  values["io_wait"] = s.io_wait;
+  values["expert_time"] = s.expert_time;
+  values["cache_bytes"] = s.cache_bytes;
+  values["resident_bytes"] = s.resident_bytes;
+  values["expert_bytes"] = s.expert_bytes;
+  values["adapter_bytes"] = s.adapter_bytes;
+  return values;
+}
+
+nb::list take_trace(Engine& engine) {
+  nb::list events;
+  for (const RoutingEvent& e : engine.take_trace()) events.append(nb::make_tuple(e.group, e.tokens, nb::cast(e.experts), nb::cast(e.rows)));
+  return events;
+}
+
+nb::list groups(Engine& engine) {
+  nb::list list;
+  for (const ExpertGroup& group : engine.groups()) {
+    uint64_t bytes = 0;
+    uint32_t experts = 0;
+    for (const StoredTensor* tensor : group.members) {
+      if (!tensor->live) continue;
+      bytes += tensor->expert_bytes();
+      experts = tensor->experts();
+    }
+    list.append(nb::make_tuple(group.name, experts, bytes));
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_engine(nb::module_& m) {
+  using release = nb::call_guard<nb::gil_scoped_release>;
+  nb::class_<LibraryGuard>(m, "LibraryGuard", "Collects what llama.cpp logs on this thread and turns its assertions into failures.")
+      .def(nb::init<bool>(), nb::arg("quiet") = false)
+      .def("close", &LibraryGuard::close)
+      .def("errors", &LibraryGuard::errors)
+      .def("log", [](const LibraryGuard& guard) { return nb::bytes(guard.log().data(), guard.log().size()); });
+  nb::class_<Engine>(m, "Engine", "One model's experts on disk and their cache.")
+      .def(nb::new_(&make_engine), nb::arg("model"), nb::kw_only(), nb::arg("io_threads"), nb::arg("embedding_on_disk"),
+           nb::arg("piece"), nb::arg("policy"), nb::arg("half_life"))
+      .def(
+          "begin_load", [](Engine& e, bool planning) { return reinterpret_cast<uintptr_t>(e.begin_load(planning)); },
+          nb::arg("planning"), "A FILE* over the model for llama_model_load_from_file_ptr; buffers this thread allocates are the engine's.")
+      .def("end_load", &Engine::end_load)
+      .def("skip", &Engine::skip, nb::arg("tensor"), "Planning: the architecture does not use `tensor`.")
+      .def("load_error", &Engine::load_error)
+      .def("pattern", &Engine::pattern, "A regular expression for the names of the tensors that stay on disk.")
+      .def_static("buffer_type", [] { return reinterpret_cast<uintptr_t>(disk_buffer_type()); })
+      .def("minimum_cache", &Engine::minimum_cache, nb::arg("experts_used"))
+      .def("full_cache", &Engine::full_cache)
+      .def("set_cache", &Engine::set_cache, nb::arg("bytes"), release())
+      .def(
+          "attach", [](Engine& e, uintptr_t context, int threads) { e.attach(reinterpret_cast<void*>(context), threads); },
+          nb::arg("context"), nb::arg("threads"))
+      .def("detach", [](Engine& e, uintptr_t context) { e.detach(reinterpret_cast<void*>(context)); }, nb::arg("context"))
+      .def("cancel", &Engine::cancel)
+      .def("clear_cancel", &Engine::clear_cancel)
+      .def_prop_ro("cancelled", &Engine::cancelled)
+      .def(
+          "raise_error",
+          [](Engine& e) {
+            if (const std::exception_ptr error = e.take_error()) std::rethrow_exception(error);
+          },
+          "Raise the error that the last operation kept, if there is one.")
+      .def("stats", &stats)
+      .def("groups", &groups, "(name, experts, bytes of one expert) of each group that is routed together.")
+      .def("record_trace", &Engine::record_trace, nb::arg("on"))
+      .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,107 @@
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+
+#include <cstring>
+
+#include "edgemoe/backend/ggml_api.h"
+#include "edgemoe/backend/model_file.h"
+#include "bindings.h"
+
+namespace nb = nanobind;
+
+namespace edgemoe {
+namespace {
+
+using ggml::api;
+
+// GGUF value types, in the order of the format's specification.
+enum GgufType { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
+
+constexpr size_t kLongArray = 1024;  // tokenizer tables: only their length is of interest
+
+template <typename T>
+T element(const void* data, size_t index) {
+  T value;
+  std::memcpy(&value, static_cast<const char*>(data) + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+nb::object scalar(int32_t type, const void* data, size_t index) {
+  switch (type) {
+    case kU8: return nb::int_(element<uint8_t>(data, index));
+    case kI8: return nb::int_(element<int8_t>(data, index));
+    case kU16: return nb::int_(element<uint16_t>(data, index));
+    case kI16: return nb::int_(element<int16_t>(data, index));
+    case kU32: return nb::int_(element<uint32_t>(data, index));
+    case kI32: return nb::int_(element<int32_t>(data, index));
+    case kF32: return nb::float_(element<float>(data, index));
+    case kBool: return nb::bool_(element<int8_t>(data, index) != 0);
+    case kU64: return nb::int_(element<uint64_t>(data, index));
+    case kI64: return nb::int_(element<int64_t>(data, index));
+    case kF64: return nb::float_(element<double>(data, index));
+    default: return nb::none();
+  }
+}
+
+nb::object text(const char* s) {
+  return nb::steal(PyUnicode_DecodeUTF8(s, static_cast<Py_ssize_t>(std::strlen(s)), "replace"));
+}
+
+nb::object array(const ggml::Gguf* gguf, int64_t key) {
+  const size_t n = api().gguf_get_arr_n(gguf, key);
+  if (n > kLongArray) return nb::none();
+  const int32_t type = api().gguf_get_arr_type(gguf, key);
+  nb::list values;
+  for (size_t i = 0; i < n; ++i) {
+    values.append(type == kString ? text(api().gguf_get_arr_str(gguf, key, i)) : scalar(type, api().gguf_get_arr_data(gguf, key), i));
+  }
+  return values;
+}
+
+nb::dict metadata(const ModelFile& model) {
+  const ggml::Gguf* gguf = model.metadata();
+  nb::dict values;
+  for (int64_t k = 0; k < api().gguf_get_n_kv(gguf); ++k) {
+    const int32_t type = api().gguf_get_kv_type(gguf, k);
+    nb::object value = type == kArray    ? array(gguf, k)
+                       : type == kString ? text(api().gguf_get_val_str(gguf, k))
+                                         : scalar(type, api().gguf_get_val_data(gguf, k), 0);
+    values[text(api().gguf_get_key(gguf, k))] = value;
+  }
+  return values;
+}
+
+nb::tuple shape(const TensorInfo& tensor) { return nb::make_tuple(tensor.ne[0], tensor.ne[1], tensor.ne[2], tensor.ne[3]); }
+
+}  // namespace
+
+void bind_model(nb::module_& m) {
+  nb::class_<TensorInfo>(m, "TensorInfo", "One tensor of a model file; `shape` is as ggml orders it, row length first.")
+      .def_ro("name", &TensorInfo::name)
+      .def_prop_ro("type", [](const TensorInfo& t) { return std::string(api().ggml_type_name(t.type)); })
+      .def_prop_ro("shape", shape)
+      .def_ro("file", &TensorInfo::file)
+      .def_ro("offset", &TensorInfo::offset)
+      .def_ro("bytes", &TensorInfo::bytes)
+      .def_ro("expert", &TensorInfo::expert);
+  nb::class_<ModelFile>(m, "ModelFile", "The headers of a GGUF model, of one file or several shards.")
+      .def(nb::init<const std::string&>(), nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
+      .def_prop_ro("bytes", &ModelFile::bytes)
+      .def_prop_ro("paths",
+                   [](const ModelFile& model) {
+                     nb::list paths;
+                     for (const File& file : model.files()) paths.append(text(file.path().c_str()));
+                     return paths;
+                   })
+      .def_prop_ro("tensors",
+                   [](nb::handle self) {
+                     nb::list tensors;
+                     for (const TensorInfo& t : nb::cast<const ModelFile&>(self).tensors()) {
+                       tensors.append(nb::cast(&t, nb::rv_policy::reference_internal, self));
+                     }
+                     return tensors;
+                   })
+      .def("metadata", &metadata, "Key-value metadata; arrays of more than 1,024 elements are None.");
+}
+
+}  // namespace edgemoe

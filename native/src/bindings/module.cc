@@ -1,0 +1,81 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "edgemoe/backend/ggml_api.h"
+#include "edgemoe/backend/library_guard.h"
+#include "edgemoe/error.h"
+#include "edgemoe/schedule/residency.h"
+#include "edgemoe/store/file.h"
+#include "bindings.h"
+
+namespace nb = nanobind;
+
+namespace edgemoe {
+namespace {
+
+void translate(const std::exception_ptr& thrown, void*) {
+  const auto raise = [](const char* name, const std::exception& e) {
+    const nb::object type = nb::module_::import_("edgemoe.errors").attr(name);
+    PyErr_SetString(type.ptr(), e.what());
+  };
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const IoError& e) {
+    raise("ReadError", e);
+  } catch (const ModelError& e) {
+    raise("ModelError", e);
+  } catch (const BudgetError& e) {
+    raise("BudgetError", e);
+  } catch (const Error& e) {
+    raise("EdgeMoEError", e);
+  }
+}
+
+nb::tuple replay_routing(const std::vector<std::tuple<uint32_t, uint32_t, std::vector<uint32_t>, std::vector<uint32_t>>>& events,
+                         const std::vector<uint32_t>& experts_per_group, size_t capacity, const std::string& policy, double half_life,
+                         size_t warmup) {
+  std::vector<RoutingEvent> list;
+  for (const auto& [group, tokens, experts, rows] : events) list.push_back({group, tokens, experts, rows});
+  const ReplayResult result = replay(list, experts_per_group, capacity, ranking_from_name(policy), half_life, warmup);
+  return nb::make_tuple(result.hits, result.misses);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.doc() = "edgemoe's native core: the ggml backend, the plane cache and the readers.";
+  nb::register_exception_translator(translate);
+
+  m.def(
+      "bind_library",
+      [](uintptr_t handle) {
+        ggml::bind_api(reinterpret_cast<void*>(handle));
+        ggml::check_api();
+        install_library_hooks();
+      },
+      nb::arg("handle"), "Take the functions of the loaded llama library and check that they behave as expected.");
+  m.def(
+      "load_backend",
+      [](const std::string& path) {
+        if (!ggml::api().ggml_backend_load(path.c_str())) throw Error("ggml refuses to load the backend " + path);
+      },
+      nb::arg("path"), "Register the backend in the shared object `path` with ggml.");
+  m.def("library_version", [] { return std::string(ggml::api().ggml_version()); });
+  m.def(
+      "set_read_fault",
+      [](uint64_t bytes_per_second, uint64_t fail_after_bytes, uint64_t truncate_at) {
+        set_read_fault({bytes_per_second, fail_after_bytes, truncate_at});
+      },
+      nb::kw_only(), nb::arg("bytes_per_second") = 0, nb::arg("fail_after_bytes") = 0, nb::arg("truncate_at") = 0,
+      "Throttle or break every later read of this process; without arguments, stop doing so.");
+  m.def("replay", &replay_routing, nb::arg("events"), nb::arg("experts_per_group"), nb::arg("capacity"), nb::arg("policy"),
+        nb::arg("half_life"), nb::arg("warmup"));
+  bind_model(m);
+  bind_engine(m);
+  bind_machine(m);
+}
+
+}  // namespace edgemoe

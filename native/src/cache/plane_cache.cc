@@ -1,0 +1,296 @@
+#include "edgemoe/cache/plane_cache.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "edgemoe/error.h"
+
+namespace edgemoe {
+namespace {
+
+// Slots of a class that resident planes of an operation may not pin, so that missing ones can always stream through.
+constexpr uint32_t kStreamingSlots = 4;
+
+// A wait spins this long before it sleeps: an NVMe read ends within it, a context switch costs more.
+constexpr auto kSpin = std::chrono::microseconds(30);
+
+uint64_t slot_bytes(const Plane& plane) { return align_up(plane.offset % kBlock + plane.length, kBlock); }
+
+std::vector<uint64_t> all_slot_bytes(const std::vector<Plane>& planes) {
+  std::vector<uint64_t> sizes;
+  sizes.reserve(planes.size());
+  for (const Plane& plane : planes) sizes.push_back(slot_bytes(plane));
+  return sizes;
+}
+
+}  // namespace
+
+PlaneCache::PlaneCache(const std::vector<File>& files, std::vector<Plane> planes, ReadPool& pool, const CacheSettings& settings)
+    : _files(files),
+      _planes(std::move(planes)),
+      _pool(pool),
+      _settings(settings),
+      _arena(all_slot_bytes(_planes)),
+      _states(_planes.size()),
+      _popularity(_planes.size(), settings.ranking, settings.half_life) {
+  for (size_t c = 0; c < _arena.classes().size(); ++c) _evictable.emplace_back(_planes.size());
+}
+
+PlaneCache::~PlaneCache() {
+  _pool.drop_queued(this);
+  std::unique_lock lock(_mutex);
+  _changed.wait(lock, [this] { return _in_flight == 0; });  // reads that have started write into slots
+}
+
+size_t PlaneCache::require(const std::vector<uint32_t>& working_set) {
+  std::lock_guard lock(_mutex);
+  std::vector<uint32_t> count(_arena.classes().size(), kStreamingSlots);
+  for (const uint32_t plane : working_set) ++count[_arena.class_of(plane)];
+  for (size_t c = 0; c < count.size(); ++c) {
+    uint32_t& minimum = _arena.classes()[c].minimum;
+    minimum = std::max(minimum, count[c]);
+  }
+  return _arena.minimum_bytes();
+}
+
+size_t PlaneCache::total_bytes() const { return _arena.total_bytes(); }
+
+void PlaneCache::resize(size_t bytes) {
+  std::lock_guard lock(_mutex);
+  if (bytes < _arena.minimum_bytes()) {
+    throw BudgetError("a plane cache of " + std::to_string(bytes) + " bytes cannot hold one layer's working set of " +
+                      std::to_string(_arena.minimum_bytes()) + " bytes");
+  }
+  const std::vector<uint32_t> wanted = _arena.divide(bytes);
+  for (uint32_t c = 0; c < wanted.size(); ++c) {
+    auto& size_class = _arena.classes()[c];
+    if (wanted[c] < size_class.slots) {
+      const uint32_t freed = size_class.slots - wanted[c];
+      while (size_class.free.size() < freed && !_evictable[c].empty()) evict(_evictable[c].lowest());
+      move_out_of(c, wanted[c]);
+      _arena.shrink(c, wanted[c]);
+    }
+  }
+  for (uint32_t c = 0; c < wanted.size(); ++c) _arena.grow(c, wanted[c]);
+}
+
+void PlaneCache::move_out_of(uint32_t size_class, uint32_t from_slot) {
+  auto& free = _arena.classes()[size_class].free;
+  std::sort(free.begin(), free.end(), std::greater<>());  // the lowest slots are taken first
+  for (uint32_t p = 0; p < _planes.size(); ++p) {
+    State& state = _states[p];
+    if (state.slot < static_cast<int32_t>(from_slot) || _arena.class_of(p) != size_class) continue;
+    const uint32_t to = free.back();
+    free.pop_back();
+    std::memcpy(_arena.slot(size_class, to), _arena.slot(size_class, state.slot), slot_bytes(_planes[p]));
+    free.insert(free.begin(), static_cast<uint32_t>(state.slot));
+    state.slot = static_cast<int32_t>(to);
+  }
+}
+
+CacheStats PlaneCache::stats() const {
+  std::lock_guard lock(_mutex);
+  return {_bytes_read, _wait_seconds, _resident_bytes, _arena.capacity_bytes()};
+}
+
+const uint8_t* PlaneCache::data(uint32_t plane) const {
+  return _arena.slot(_arena.class_of(plane), _states[plane].slot) + _planes[plane].offset % kBlock;
+}
+
+void PlaneCache::pin(uint32_t plane) {
+  State& state = _states[plane];
+  if (state.pins++ == 0 && state.phase == Phase::kResident) _evictable[_arena.class_of(plane)].remove(plane);
+}
+
+void PlaneCache::unpin(uint32_t plane) {
+  State& state = _states[plane];
+  if (--state.pins == 0 && state.phase == Phase::kResident) {
+    _evictable[_arena.class_of(plane)].push(plane, _popularity.key(plane));
+  }
+}
+
+void PlaneCache::evict(uint32_t plane) {
+  const uint32_t c = _arena.class_of(plane);
+  _evictable[c].remove(plane);
+  _arena.classes()[c].free.push_back(static_cast<uint32_t>(_states[plane].slot));
+  _states[plane].slot = -1;
+  _states[plane].phase = Phase::kAbsent;
+  _resident_bytes -= slot_bytes(_planes[plane]);
+}
+
+bool PlaneCache::take_slot(uint32_t plane) {
+  const uint32_t c = _arena.class_of(plane);
+  auto& free = _arena.classes()[c].free;
+  if (free.empty()) {
+    if (_evictable[c].empty()) return false;
+    evict(_evictable[c].lowest());
+  }
+  _states[plane].slot = static_cast<int32_t>(free.back());
+  free.pop_back();
+  return true;
+}
+
+void PlaneCache::issue_reads(uint32_t plane, std::vector<Read>* reads) {
+  const Plane& where = _planes[plane];
+  State& state = _states[plane];
+  state.phase = Phase::kLoading;
+  state.failed = false;
+  const uint64_t start = align_down(where.offset, kBlock);
+  const uint64_t end = where.offset + where.length;
+  uint8_t* slot = _arena.slot(_arena.class_of(plane), state.slot);
+  for (uint64_t at = start; at < end; at += _settings.piece) {
+    const uint64_t stop = std::min(at + _settings.piece, end);
+    reads->push_back({&_files[where.file], at, align_up(stop, kBlock) - at, stop - at, slot + (at - start), this, plane});
+    ++state.pieces;
+    ++_in_flight;
+  }
+}
+
+void PlaneCache::pump(std::vector<Read>* reads) {
+  for (; _next_use < _use_count; ++_next_use) {
+    Use& use = _uses[_next_use];
+    if (use.issued) continue;
+    const uint32_t plane = use.want.plane;
+    State& state = _states[plane];
+    if (state.phase == Phase::kAbsent) {
+      if (!take_slot(plane)) return;
+      issue_reads(plane, reads);
+    }
+    pin(plane);
+    use.issued = true;
+    state.use = static_cast<uint32_t>(_next_use);
+    if (state.phase == Phase::kResident) use.data.store(data(plane), std::memory_order_release);
+  }
+}
+
+void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
+  std::vector<Read> reads;
+  {
+    std::lock_guard lock(_mutex);
+    if (_uses) throw Error("a plane cache serves one operation at a time");
+    _error.clear();
+    _use_count = uses.size();
+    _next_use = 0;
+    _uses.reset(new Use[uses.size()]);
+    std::vector<uint32_t> room;
+    for (const auto& c : _arena.classes()) room.push_back(c.slots - std::min(c.slots, kStreamingSlots));
+    for (size_t i = 0; i < uses.size(); ++i) {
+      const uint32_t plane = uses[i].plane;
+      _uses[i].want = uses[i];
+      _popularity.touch(plane, uses[i].weight, now);
+      uint32_t& left = room[_arena.class_of(plane)];
+      if (_states[plane].phase == Phase::kResident && left > 0) {
+        --left;
+        pin(plane);
+        _states[plane].use = static_cast<uint32_t>(i);
+        _uses[i].issued = true;
+        _uses[i].data.store(data(plane), std::memory_order_release);
+      } else {
+        _evictable[_arena.class_of(plane)].update(plane, _popularity.key(plane));
+      }
+    }
+    pump(&reads);
+  }
+  _pool.submit(reads, true);
+}
+
+void PlaneCache::close_lease() {
+  const std::vector<Read> dropped = _pool.drop_queued(this);
+  std::unique_lock lock(_mutex);
+  for (const Read& read : dropped) {
+    State& state = _states[read.tag];
+    state.failed = true;
+    --_in_flight;
+    if (--state.pieces == 0) finish(read.tag);
+  }
+  _changed.wait(lock, [this] { return _in_flight == 0; });
+  for (size_t i = 0; i < _use_count; ++i) {
+    if (!_uses[i].issued || _uses[i].released) continue;
+    _states[_uses[i].want.plane].use = UINT32_MAX;
+    unpin(_uses[i].want.plane);
+  }
+  _uses.reset();
+  _use_count = 0;
+}
+
+void PlaneCache::on_read(const Read& read, const std::string& error) {
+  std::lock_guard lock(_mutex);
+  State& state = _states[read.tag];
+  if (error.empty()) {
+    _bytes_read += read.needed;
+  } else {
+    state.failed = true;
+    if (_error.empty()) _error = error;
+  }
+  --_in_flight;
+  if (--state.pieces == 0) finish(read.tag);
+  // Under the lock: the cache may be destroyed as soon as its destructor sees no read in flight.
+  if (state.pieces == 0 || !error.empty()) _changed.notify_all();
+}
+
+void PlaneCache::finish(uint32_t plane) {
+  State& state = _states[plane];
+  if (state.failed) {
+    const uint32_t c = _arena.class_of(plane);
+    _arena.classes()[c].free.push_back(static_cast<uint32_t>(state.slot));
+    state.slot = -1;
+    state.phase = Phase::kAbsent;
+    return;
+  }
+  state.phase = Phase::kResident;
+  _resident_bytes += slot_bytes(_planes[plane]);
+  if (state.pins == 0) {
+    _evictable[_arena.class_of(plane)].push(plane, _popularity.key(plane));
+  } else if (state.use != UINT32_MAX) {
+    _uses[state.use].data.store(data(plane), std::memory_order_release);
+  }
+}
+
+const uint8_t* PlaneCache::wait_slow(size_t index, const std::function<bool()>& abort) {
+  const auto started = std::chrono::steady_clock::now();
+  const auto& ready = _uses[index].data;
+  while (std::chrono::steady_clock::now() - started < kSpin) {
+    if (const uint8_t* bytes = ready.load(std::memory_order_acquire)) return bytes;
+  }
+  std::unique_lock lock(_mutex);
+  if (_waiters++ == 0) _wait_started = started;
+  const uint8_t* bytes = nullptr;
+  bool aborted = false;
+  while (!(bytes = ready.load(std::memory_order_relaxed)) && _error.empty()) {
+    if ((aborted = abort())) break;
+    _changed.wait_for(lock, std::chrono::milliseconds(5));
+  }
+  if (--_waiters == 0) _wait_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - _wait_started).count();
+  if (bytes) return bytes;
+  if (aborted) throw Aborted{};
+  throw IoError(_error);
+}
+
+PlaneCache::Lease::Lease(PlaneCache& cache, std::vector<PlaneUse> uses, double now, std::function<bool()> abort)
+    : _cache(cache), _abort(std::move(abort)) {
+  cache.open_lease(std::move(uses), now);
+}
+
+PlaneCache::Lease::~Lease() { _cache.close_lease(); }
+
+const uint8_t* PlaneCache::Lease::wait(size_t index) {
+  if (const uint8_t* bytes = _cache._uses[index].data.load(std::memory_order_acquire)) return bytes;
+  return _cache.wait_slow(index, _abort);
+}
+
+void PlaneCache::Lease::release(size_t index) {
+  std::vector<Read> reads;
+  {
+    std::lock_guard lock(_cache._mutex);
+    Use& use = _cache._uses[index];
+    use.released = true;
+    use.data.store(nullptr, std::memory_order_relaxed);
+    _cache._states[use.want.plane].use = UINT32_MAX;
+    _cache.unpin(use.want.plane);
+    if (_cache._error.empty()) _cache.pump(&reads);
+  }
+  _cache._pool.submit(reads, true);
+}
+
+}  // namespace edgemoe

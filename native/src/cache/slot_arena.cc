@@ -1,0 +1,114 @@
+#include "edgemoe/cache/slot_arena.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "edgemoe/error.h"
+#include "edgemoe/store/file.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr size_t kHugePage = 2u << 20;
+
+size_t reserved_bytes(const SlotArena::SizeClass& c) { return c.bytes * c.planes + kHugePage; }
+
+uint64_t page_size() { return static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)); }
+
+uint8_t* reserve(void* where, size_t bytes) {
+  const int fixed = where == nullptr ? 0 : MAP_FIXED;
+  void* address = ::mmap(where, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
+  if (address == MAP_FAILED) throw BudgetError(std::string("cannot reserve addresses for the plane cache: ") + std::strerror(errno));
+  return static_cast<uint8_t*>(address);
+}
+
+}  // namespace
+
+SlotArena::SlotArena(const std::vector<uint64_t>& slot_bytes) : _class_of(slot_bytes.size()) {
+  std::vector<uint64_t> sizes(slot_bytes);
+  std::sort(sizes.rbegin(), sizes.rend());
+  for (const uint64_t size : sizes) {
+    if (_classes.empty() || size * 10 < _classes.back().bytes * 9) {
+      _classes.emplace_back();
+      _classes.back().bytes = size;
+    }
+    ++_classes.back().planes;
+  }
+  for (size_t p = 0; p < slot_bytes.size(); ++p) {
+    uint32_t c = 0;
+    while (slot_bytes[p] * 10 < _classes[c].bytes * 9) ++c;
+    _class_of[p] = c;
+  }
+  for (SizeClass& c : _classes) {
+    c.mapping = reserve(nullptr, reserved_bytes(c));
+    c.base = reinterpret_cast<uint8_t*>(align_up(reinterpret_cast<uintptr_t>(c.mapping), kHugePage));
+  }
+}
+
+SlotArena::~SlotArena() {
+  for (SizeClass& c : _classes) ::munmap(c.mapping, reserved_bytes(c));
+}
+
+size_t SlotArena::minimum_bytes() const {
+  size_t sum = 0;
+  for (const SizeClass& c : _classes) sum += c.bytes * std::min(c.minimum, c.planes);
+  return sum;
+}
+
+size_t SlotArena::total_bytes() const {
+  size_t sum = 0;
+  for (const SizeClass& c : _classes) sum += c.bytes * c.planes;
+  return sum;
+}
+
+size_t SlotArena::capacity_bytes() const {
+  size_t sum = 0;
+  for (const SizeClass& c : _classes) sum += c.bytes * c.slots;
+  return sum;
+}
+
+std::vector<uint32_t> SlotArena::divide(size_t bytes) const {
+  std::vector<uint32_t> slots;
+  size_t wanted = 0;
+  for (const SizeClass& c : _classes) {
+    slots.push_back(std::min(c.minimum, c.planes));
+    wanted += c.bytes * (c.planes - slots.back());
+  }
+  const size_t minimum = minimum_bytes();
+  if (bytes < minimum || wanted == 0) return slots;
+  const double share = std::min(1.0, static_cast<double>(bytes - minimum) / static_cast<double>(wanted));
+  for (size_t c = 0; c < _classes.size(); ++c) {
+    slots[c] += static_cast<uint32_t>(share * (_classes[c].planes - slots[c]));
+  }
+  return slots;
+}
+
+void SlotArena::grow(uint32_t size_class, uint32_t count) {
+  SizeClass& c = _classes[size_class];
+  if (count <= c.slots) return;
+  if (::mprotect(c.base, align_up(c.bytes * count, page_size()), PROT_READ | PROT_WRITE) != 0) {
+    throw BudgetError("the system refuses " + std::to_string(c.bytes * count) + " bytes for the plane cache: " + std::strerror(errno));
+  }
+#if defined(MADV_HUGEPAGE)
+  ::madvise(c.base, align_down(c.bytes * count, kHugePage), MADV_HUGEPAGE);
+#endif
+  for (uint32_t s = count; s-- > c.slots;) c.free.push_back(s);
+  c.slots = count;
+}
+
+void SlotArena::shrink(uint32_t size_class, uint32_t count) {
+  SizeClass& c = _classes[size_class];
+  if (count >= c.slots) return;
+  c.free.erase(std::remove_if(c.free.begin(), c.free.end(), [count](uint32_t s) { return s >= count; }), c.free.end());
+  const uint64_t kept = align_up(c.bytes * count, page_size());
+  const uint64_t end = align_up(c.bytes * c.slots, page_size());
+  if (kept < end) reserve(c.base + kept, end - kept);  // mapping the range anew gives its memory back
+  c.slots = count;
+}
+
+}  // namespace edgemoe

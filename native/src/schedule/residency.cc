@@ -1,0 +1,122 @@
+#include "edgemoe/schedule/residency.h"
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+namespace edgemoe {
+
+Ranking ranking_from_name(const std::string& name) {
+  if (name == "decayed") return Ranking::kDecayed;
+  if (name == "lru") return Ranking::kRecency;
+  if (name == "lfu") return Ranking::kFrequency;
+  throw std::invalid_argument("unknown policy '" + name + "': use decayed, lru or lfu");
+}
+
+Popularity::Popularity(size_t planes, Ranking ranking, double half_life)
+    : _ranking(ranking), _half_life(half_life), _keys(planes, -std::numeric_limits<double>::infinity()) {
+  if (!(half_life > 0)) throw std::invalid_argument("the half-life must be a positive number of tokens");
+}
+
+void Popularity::touch(uint32_t plane, double weight, double now) {
+  double& key = _keys[plane];
+  switch (_ranking) {
+    case Ranking::kRecency:
+      key = now;
+      break;
+    case Ranking::kFrequency:
+      key = std::isinf(key) ? weight : key + weight;
+      break;
+    case Ranking::kDecayed: {
+      const double shift = now / _half_life;
+      key = std::log2(std::exp2(key - shift) + weight) + shift;
+      break;
+    }
+  }
+}
+
+void EvictionHeap::place(size_t index, Entry entry) {
+  _heap[index] = entry;
+  _position[entry.plane] = static_cast<uint32_t>(index);
+}
+
+void EvictionHeap::sift_up(size_t index, Entry entry) {
+  while (index > 0) {
+    const size_t parent = (index - 1) / 2;
+    if (_heap[parent].key <= entry.key) break;
+    place(index, _heap[parent]);
+    index = parent;
+  }
+  place(index, entry);
+}
+
+void EvictionHeap::sift_down(size_t index, Entry entry) {
+  for (;;) {
+    size_t child = 2 * index + 1;
+    if (child >= _heap.size()) break;
+    if (child + 1 < _heap.size() && _heap[child + 1].key < _heap[child].key) ++child;
+    if (entry.key <= _heap[child].key) break;
+    place(index, _heap[child]);
+    index = child;
+  }
+  place(index, entry);
+}
+
+void EvictionHeap::push(uint32_t plane, double key) {
+  _heap.push_back({});
+  sift_up(_heap.size() - 1, {key, plane});
+}
+
+void EvictionHeap::remove(uint32_t plane) {
+  const size_t index = _position[plane];
+  _position[plane] = kAbsent;
+  const Entry last = _heap.back();
+  _heap.pop_back();
+  if (last.plane == plane) return;
+  if (index > 0 && last.key < _heap[(index - 1) / 2].key) {
+    sift_up(index, last);
+  } else {
+    sift_down(index, last);
+  }
+}
+
+void EvictionHeap::update(uint32_t plane, double key) {
+  if (!contains(plane)) return;
+  const size_t index = _position[plane];
+  if (key < _heap[index].key) {
+    sift_up(index, {key, plane});
+  } else {
+    sift_down(index, {key, plane});
+  }
+}
+
+ReplayResult replay(const std::vector<RoutingEvent>& events, const std::vector<uint32_t>& experts_per_group,
+                    size_t capacity, Ranking ranking, double half_life, size_t warmup) {
+  std::vector<uint32_t> first(experts_per_group.size() + 1, 0);
+  for (size_t g = 0; g < experts_per_group.size(); ++g) first[g + 1] = first[g] + experts_per_group[g];
+  Popularity popularity(first.back(), ranking, half_life);
+  EvictionHeap resident(first.back());
+  ReplayResult result;
+  double tokens = 0;
+  uint64_t order = 0;
+  for (size_t i = 0; i < events.size(); ++i) {
+    const RoutingEvent& event = events[i];
+    if (event.group == 0) tokens += event.tokens;
+    const bool counted = i >= warmup;
+    for (size_t k = 0; k < event.experts.size(); ++k) {
+      const uint32_t plane = first[event.group] + event.experts[k];
+      const bool hit = resident.contains(plane);
+      if (counted) ++(hit ? result.hits : result.misses);
+      popularity.touch(plane, event.rows[k], ranking == Ranking::kRecency ? static_cast<double>(++order) : tokens);
+      if (hit) {
+        resident.update(plane, popularity.key(plane));
+      } else if (capacity > 0) {
+        if (resident.size() == capacity) resident.remove(resident.lowest());
+        resident.push(plane, popularity.key(plane));
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace edgemoe

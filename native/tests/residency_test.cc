@@ -1,0 +1,255 @@
+#include "edgemoe/schedule/residency.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <set>
+#include <stdexcept>
+
+namespace edgemoe {
+namespace {
+
+struct UseRecord {
+  double weight;
+  double time;
+};
+
+double decayed_value(const std::vector<UseRecord>& uses, double now, double half_life) {
+  double sum = 0;
+  for (const UseRecord& use : uses) sum += use.weight * std::exp2(-(now - use.time) / half_life);
+  return sum;
+}
+
+TEST(Ranking, HasThreeNames) {
+  EXPECT_EQ(ranking_from_name("decayed"), Ranking::kDecayed);
+  EXPECT_EQ(ranking_from_name("lru"), Ranking::kRecency);
+  EXPECT_EQ(ranking_from_name("lfu"), Ranking::kFrequency);
+}
+
+TEST(Ranking, RefusesOtherNamesAndSaysWhich) {
+  for (const char* name : {"", "LRU", "arc", "decayed "}) {
+    try {
+      ranking_from_name(name);
+      FAIL() << name;
+    } catch (const std::invalid_argument& error) {
+      EXPECT_NE(std::string(error.what()).find("'" + std::string(name) + "'"), std::string::npos);
+      EXPECT_NE(std::string(error.what()).find("lfu"), std::string::npos);
+    }
+  }
+}
+
+TEST(Popularity, RefusesAHalfLifeThatIsNotPositive) {
+  EXPECT_THROW(Popularity(3, Ranking::kDecayed, 0), std::invalid_argument);
+  EXPECT_THROW(Popularity(3, Ranking::kDecayed, -1), std::invalid_argument);
+  EXPECT_THROW(Popularity(3, Ranking::kDecayed, std::nan("")), std::invalid_argument);
+}
+
+TEST(Popularity, UnusedPlanesAreWorthLeast) {
+  for (const Ranking ranking : {Ranking::kDecayed, Ranking::kRecency, Ranking::kFrequency}) {
+    Popularity popularity(2, ranking, 10);
+    EXPECT_EQ(popularity.size(), 2u);
+    popularity.touch(1, 1e-6, 0);
+    EXPECT_LT(popularity.key(0), popularity.key(1));
+  }
+}
+
+TEST(Popularity, DecayedKeysOrderPlanesAsTheSumOverAllUsesDoes) {
+  constexpr uint32_t kPlanes = 12;
+  for (const double half_life : {0.5, 8.0, 256.0, 1e6}) {
+    std::mt19937 random(31);
+    Popularity popularity(kPlanes, Ranking::kDecayed, half_life);
+    std::vector<std::vector<UseRecord>> uses(kPlanes);
+    double now = 0;
+    for (int step = 0; step < 400; ++step) {
+      now += random() % 3;
+      const uint32_t plane = random() % kPlanes;
+      const double weight = 1 + random() % 20;
+      uses[plane].push_back({weight, now});
+      popularity.touch(plane, weight, now);
+      for (uint32_t a = 0; a < kPlanes; ++a) {
+        for (uint32_t b = a + 1; b < kPlanes; ++b) {
+          const double va = decayed_value(uses[a], now, half_life);
+          const double vb = decayed_value(uses[b], now, half_life);
+          if (std::abs(va - vb) <= 1e-9 * std::max(va, vb)) continue;  // a tie, or both forgotten
+          ASSERT_EQ(va < vb, popularity.key(a) < popularity.key(b)) << "half-life " << half_life << " step " << step;
+        }
+      }
+    }
+  }
+}
+
+TEST(Popularity, DecayedKeyIsTheLogarithmOfTheValue) {
+  Popularity popularity(1, Ranking::kDecayed, 100);
+  popularity.touch(0, 3, 50);
+  popularity.touch(0, 5, 150);
+  EXPECT_NEAR(popularity.key(0), std::log2(3 * 0.5 + 5) + 150.0 / 100, 1e-12);
+}
+
+TEST(Popularity, StaysFiniteAfterManyTokensAndLongPauses) {
+  Popularity popularity(2, Ranking::kDecayed, 1);
+  for (double now = 0; now < 1e9; now = now * 10 + 1) {
+    popularity.touch(0, 1000, now);
+    popularity.touch(1, 1, now + 0.5);
+    ASSERT_TRUE(std::isfinite(popularity.key(0)));
+    ASSERT_TRUE(std::isfinite(popularity.key(1)));
+    ASSERT_GT(popularity.key(0), popularity.key(1));
+  }
+}
+
+TEST(Popularity, RecencyAndFrequencyRankByLastUseAndTotalWeight) {
+  Popularity recency(3, Ranking::kRecency, 1);
+  Popularity frequency(3, Ranking::kFrequency, 1);
+  for (Popularity* popularity : {&recency, &frequency}) {
+    popularity->touch(0, 2, 1);
+    popularity->touch(1, 9, 2);
+    popularity->touch(2, 4, 3);
+    popularity->touch(0, 3, 4);
+  }
+  EXPECT_LT(recency.key(1), recency.key(2));
+  EXPECT_LT(recency.key(2), recency.key(0));
+  EXPECT_LT(frequency.key(2), frequency.key(0));  // 4 < 2 + 3 < 9
+  EXPECT_LT(frequency.key(0), frequency.key(1));
+}
+
+TEST(EvictionHeap, BehavesLikeAnOrderedSet) {
+  constexpr uint32_t kPlanes = 60;
+  std::mt19937 random(32);
+  EvictionHeap heap(kPlanes);
+  std::set<std::pair<double, uint32_t>> reference;
+  std::vector<double> keys(kPlanes);
+  const auto fresh_key = [&] { return random() % 10 == 0 ? -std::numeric_limits<double>::infinity() : random() % 1000 + random() / 5e9; };
+  for (int step = 0; step < 20'000; ++step) {
+    const uint32_t plane = random() % kPlanes;
+    const bool present = reference.count({keys[plane], plane}) != 0;
+    ASSERT_EQ(heap.contains(plane), present);
+    const double key = fresh_key();
+    if (!present && random() % 3 != 0) {
+      heap.push(plane, key);
+      reference.insert({keys[plane] = key, plane});
+    } else if (present && random() % 2 == 0) {
+      heap.remove(plane);
+      reference.erase({keys[plane], plane});
+    } else {
+      heap.update(plane, key);
+      if (present) {
+        reference.erase({keys[plane], plane});
+        reference.insert({keys[plane] = key, plane});
+      }
+    }
+    ASSERT_EQ(heap.size(), reference.size());
+    ASSERT_EQ(heap.empty(), reference.empty());
+    if (!heap.empty()) {
+      ASSERT_TRUE(heap.contains(heap.lowest()));
+      ASSERT_EQ(keys[heap.lowest()], reference.begin()->first);
+    }
+  }
+  double last = -std::numeric_limits<double>::infinity();
+  while (!heap.empty()) {
+    const uint32_t lowest = heap.lowest();
+    ASSERT_LE(last, keys[lowest]);
+    last = keys[lowest];
+    heap.remove(lowest);
+    ASSERT_FALSE(heap.contains(lowest));
+  }
+}
+
+constexpr uint32_t kLayers = 4;
+constexpr uint32_t kExperts = 16;
+const std::vector<uint32_t> kGroups(kLayers, kExperts);
+
+// Every token uses the same `used` experts of every layer: a cycle of used * kLayers planes.
+std::vector<RoutingEvent> cycle(uint32_t tokens, uint32_t used) {
+  std::vector<RoutingEvent> events;
+  for (uint32_t t = 0; t < tokens; ++t) {
+    for (uint32_t layer = 0; layer < kLayers; ++layer) {
+      RoutingEvent event{layer, 1, std::vector<uint32_t>(used), std::vector<uint32_t>(used, 1)};
+      std::iota(event.experts.begin(), event.experts.end(), 0u);
+      events.push_back(event);
+    }
+  }
+  return events;
+}
+
+// Experts drawn with probability falling with their number.
+std::vector<RoutingEvent> skewed(uint32_t tokens, uint32_t used) {
+  std::mt19937 random(33);
+  std::vector<RoutingEvent> events;
+  for (uint32_t t = 0; t < tokens; ++t) {
+    for (uint32_t layer = 0; layer < kLayers; ++layer) {
+      std::set<uint32_t> chosen;
+      while (chosen.size() < used) chosen.insert(std::min(random() % kExperts, random() % kExperts));
+      events.push_back({layer, 1, {chosen.begin(), chosen.end()}, std::vector<uint32_t>(used, 1)});
+    }
+  }
+  return events;
+}
+
+double hit_rate(const std::vector<RoutingEvent>& events, size_t capacity, Ranking ranking, size_t warmup = 0) {
+  const ReplayResult result = replay(events, kGroups, capacity, ranking, 32, warmup);
+  return static_cast<double>(result.hits) / static_cast<double>(result.hits + result.misses);
+}
+
+TEST(Replay, BelowATokensWorkingSetRecencyNeverHitsAndDecayDoes) {
+  const auto events = cycle(200, 8);
+  for (const size_t capacity : {1u, 8u, 16u, 31u}) {
+    EXPECT_EQ(hit_rate(events, capacity, Ranking::kRecency), 0) << capacity;
+  }
+  for (const size_t capacity : {8u, 16u, 31u}) EXPECT_GT(hit_rate(skewed(200, 8), capacity, Ranking::kDecayed), 0.05) << capacity;
+}
+
+TEST(Replay, DecayHitsInACycleThatDoesNotFit) {
+  for (const size_t capacity : {16u, 24u, 31u}) EXPECT_GT(hit_rate(cycle(200, 8), capacity, Ranking::kDecayed), 0) << capacity;
+}
+
+TEST(Replay, ACycleThatFitsMissesOnlyOnce) {
+  const auto events = cycle(10, 8);
+  for (const Ranking ranking : {Ranking::kDecayed, Ranking::kRecency, Ranking::kFrequency}) {
+    const ReplayResult cold = replay(events, kGroups, 32, ranking, 32, 0);
+    EXPECT_EQ(cold.misses, 32u);
+    EXPECT_EQ(cold.hits, 9 * 32u);
+    const ReplayResult warm = replay(events, kGroups, 32, ranking, 32, kLayers);
+    EXPECT_EQ(warm.misses, 0u);
+    EXPECT_EQ(warm.hits, 9 * 32u);
+  }
+}
+
+TEST(Replay, WithoutCapacityNothingHits) {
+  const ReplayResult result = replay(cycle(5, 8), kGroups, 0, Ranking::kDecayed, 32, 0);
+  EXPECT_EQ(result.hits, 0u);
+  EXPECT_EQ(result.misses, 5u * kLayers * 8);
+}
+
+TEST(Replay, OfNothingCountsNothing) {
+  const ReplayResult result = replay({}, kGroups, 4, Ranking::kDecayed, 32, 0);
+  EXPECT_EQ(result.hits + result.misses, 0u);
+}
+
+TEST(Replay, MoreCapacityHitsMoreAndAllOfItMissesEachExpertOnce) {
+  const auto events = skewed(300, 4);
+  // LRU is a stack algorithm: its hits never fall with capacity. The others may dip by chance only a little.
+  for (const Ranking ranking : {Ranking::kRecency, Ranking::kDecayed, Ranking::kFrequency}) {
+    const double slack = ranking == Ranking::kRecency ? 0 : 0.02;
+    double last = 0;
+    for (size_t capacity = 1; capacity <= kLayers * kExperts; capacity += 7) {
+      const double rate = hit_rate(events, capacity, ranking);
+      EXPECT_GE(rate + slack, last) << capacity;
+      last = rate;
+    }
+    EXPECT_LE(replay(events, kGroups, kLayers * kExperts, ranking, 32, 0).misses, kLayers * kExperts);
+  }
+}
+
+TEST(Replay, RowsWeighAnExpertAndLayersHaveSizesOfTheirOwn) {
+  // Expert 4 of the second group serves 50 rows of a batch and outlives those that serve one row.
+  const std::vector<RoutingEvent> events = {
+      {0, 50, {0, 1}, {1, 1}}, {1, 50, {4}, {50}}, {0, 1, {0, 2}, {1, 1}}, {1, 1, {0, 1, 2, 3}, {1, 1, 1, 1}}, {1, 1, {4}, {1}}};
+  const ReplayResult result = replay(events, {3, 5}, 2, Ranking::kDecayed, 64, 4);
+  EXPECT_EQ(result.hits, 1u);
+  EXPECT_EQ(replay(events, {3, 5}, 2, Ranking::kRecency, 64, 4).hits, 0u);
+}
+
+}  // namespace
+}  // namespace edgemoe

@@ -1,0 +1,1 @@
+"""Synthetic Mixture-of-Experts models whose routing behaves like a trained one's."""
