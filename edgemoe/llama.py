@@ -157,6 +157,8 @@ class Llama(llama_cpp.Llama):
         turn = self._begin()
         started = time.perf_counter()
         first = True
+        if self._keep_rows == "generated" and (newest := self._newest_logits()):
+            self.scores.keep(newest[0], newest[1].copy())
         self.scores.newest_for_any = kwargs.get("stopping_criteria") is not None
         parent = super().generate(tokens, *args, **kwargs)
         sent = None
@@ -190,6 +192,8 @@ class Llama(llama_cpp.Llama):
         if before != "all":
             wanted = kwargs.get("logprobs") is not None
             self._keep_rows = "newest" if not wanted else "all" if kwargs.get("echo") else "generated"
+            if self._keep_rows == "all":
+                self.reset()  # the prompt's own logits are asked for: no part of it may come from the KV cache
         try:
             yield from super()._create_completion(*args, **kwargs)
         finally:
@@ -304,6 +308,7 @@ class _Clock:
             self.decode_seconds += seconds
 
 
+_GGML_TYPE_BF16 = 30  # llama_cpp does not name it
 _BYTES = ctypes.POINTER(ctypes.c_uint8)
 
 
@@ -317,6 +322,6 @@ def _settle(future: Future[Any]) -> None:
 
 
 def _quantized(ggml_type: int) -> bool:
-    return ggml_type not in (llama_cpp.GGML_TYPE_F32, llama_cpp.GGML_TYPE_F16, llama_cpp.GGML_TYPE_BF16)
+    return ggml_type not in (llama_cpp.GGML_TYPE_F32, llama_cpp.GGML_TYPE_F16, _GGML_TYPE_BF16)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pexpect
 import pytest
+
 from edgemoe.chat.prompt import prompt_tokens, use_own_template
 from edgemoe.chat.session import ChatSession
 from edgemoe.chat.terminal import printable
@@ -186,9 +187,9 @@ def start(tmp_path: Path, *arguments: str) -> pexpect.spawn:
         "NO_COLOR": "1",
     }
     command = ["-c", "from edgemoe.cli import main; main()", "chat", *arguments]
-    child = pexpect.spawn(sys.executable, command, env=environment, encoding="utf-8", timeout=60, dimensions=(50, 300))
+    child = pexpect.spawn(sys.executable, command, env=environment, encoding="utf-8", timeout=30, dimensions=(50, 300))
     child.expect("/help lists the commands")
-    child.expect(">>> ")
+    child.expect(">>>")
     return child
 
 
@@ -203,16 +204,16 @@ def test_interactive_chat(tmp_path: Path) -> None:
     child = start(tmp_path, "--temperature", "0", "--max-tokens", "30")
     child.send("Hello.\r")
     child.expect(r"\d+ tokens · [\d.]+ tok/s · .*% hits · [\d.]+ MiB read per token · peak [\d.]+ MiB")
-    child.expect(">>> ")
+    child.expect(">>>")
     child.send('"""Tell me\r')
-    child.expect(r"\.\.\. ")
+    child.expect(r"\.\.\.")
     child.send('a story."""\r')
     child.expect("tok/s")
-    child.expect(">>> ")
-    for command, shown in {"/help": "/clear", "/stats": "budget", "/clear": "anew", "/nonsense": "no command /nonsense"}.items():
+    child.expect(">>>")
+    for command, shown in (("/help", "/clear"), ("/stats", "budget"), ("/clear", "anew"), ("/x", "no command /x")):
         child.send(command + "\r")
         child.expect(re.escape(shown))
-        child.expect(">>> ")
+        child.expect(">>>")
     leave(child, "/bye\r")
     history = (tmp_path / "state/edgemoe/history").read_text()
     assert "+Hello." in history
@@ -222,19 +223,18 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path: Path) -> None:
     [path] = write_model(tmp_path / "model.gguf", "qwen3moe")
     child = start(tmp_path, str(path), "--ctx", "8192", "--temperature", "0")
     child.send("Hello.\r")
-    child.expect("Hello.")
     time.sleep(1.0)
     child.sendintr()
     child.expect(r"\(stopped\)")
     child.expect(r"(\d+) tokens")
     assert int(child.match[1]) < 8000
-    child.expect(">>> ")
+    child.expect(">>>")
     child.sendintr()
     child.expect("Ctrl-D or /bye leaves")
-    child.expect(">>> ")
+    child.expect(">>>")
     child.send("/stats\r")
     child.expect("answers")
-    child.expect(">>> ")
+    child.expect(">>>")
     leave(child, "\x04")
 
 

@@ -54,4 +54,5 @@ def _temporary_file(directory: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
             yield Path(file.name)
     except OSError as error:
-        raise ReadError(f"cannot measure the disk in {directory}: {error.strerror or error}; choose another --dir") from error
+        reason = error.strerror or error
+        raise ReadError(f"cannot measure the disk in {directory}: {reason}; choose another --dir") from error

@@ -34,8 +34,8 @@ class Job:
 class Measurement:
     """Medians over the runs, in seconds, tokens per second and bytes; or the error that prevented them.
 
-    The prompt's speed includes taking the first token. `hit_rate` and `bytes_per_token` are those of decoding; for stock
-    llama.cpp the bytes are what the system read for the process, and it has no hit rate.
+    The prompt's speed includes taking the first token. `hit_rate` and `bytes_per_token` are those of decoding; for
+    stock llama.cpp the bytes are what the system read for the process, and it has no hit rate.
     """
 
     label: str
@@ -72,8 +72,7 @@ def measure(job: Job) -> Measurement:
     done = subprocess.run(
         [sys.executable, "-m", "edgemoe.bench.worker"],
         input=json.dumps(dataclasses.asdict(job)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode < 0:

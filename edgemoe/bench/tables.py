@@ -35,10 +35,10 @@ def plain(results: Sequence[Measurement]) -> str:
     """A table for a terminal; errors stand below it."""
     rows = [COLUMNS, *map(cells, results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+    lines = []
+    for label, *figures in rows:
+        aligned = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join([label.ljust(widths[0]), *aligned]))
     return "\n".join([*lines, *_errors(results)])
 
 

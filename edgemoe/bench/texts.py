@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 ENGLISH = (
-    "The harbour lay quiet under a thin morning fog when the first ferry of the day set out for the islands. On its deck "
-    "stood a carpenter with a box of tools, two students who argued about the best way to cook rice, and an old woman "
-    "who had made this journey every week for forty years. She knew the names of all the rocks along the coast, and she "
-    "told them to anyone who cared to listen: the Anvil, the Sleeping Dog, the Three Sisters. Behind them the town woke "
-    "slowly. Bakers opened their shutters, a tram rang its bell at the corner of the market square, and somewhere a radio "
-    "played a song that had been popular long ago. By noon the fog was gone, the water had turned from grey to a deep "
-    "green, and the price of fish at the pier had fallen by a third because the night's catch had been so large. "
+    "The harbour lay quiet under a thin morning fog when the first ferry of the day set out for the islands. "
+    "On its deck stood a carpenter with a box of tools, two students who argued about the best way to cook "
+    "rice, and an old woman who had made this journey every week for forty years. She knew the names of all "
+    "the rocks along the coast, and she told them to anyone who cared to listen: the Anvil, the Sleeping Dog, "
+    "the Three Sisters. Behind them the town woke slowly. Bakers opened their shutters, a tram rang its bell "
+    "at the corner of the market square, and somewhere a radio played a song that had been popular long ago. "
+    "By noon the fog was gone, the water had turned from grey to a deep green, and the price of fish at the "
+    "pier had fallen by a third because the night's catch had been so large. "
 )
 
 

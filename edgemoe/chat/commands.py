@@ -57,7 +57,8 @@ def _command(name: str) -> Callable[[Command], Command]:
 def _help(chat: Chat, _: str) -> None:
     """list the commands"""
     rows = [(name, function.__doc__ or "") for name, function in COMMANDS.items()]
-    rows += [('"""', "begins and ends a message of several lines"), ("Ctrl-C", "stops the answer"), ("Ctrl-D", "leaves")]
+    rows += [('"""', "begins and ends a message of several lines")]
+    rows += [("Ctrl-C", "stops the answer"), ("Ctrl-D", "leaves")]
     _print_rows(chat.console, rows)
 
 

@@ -28,6 +28,15 @@ def prompt_tokens(llm: Any, messages: Sequence[Message]) -> list[int]:
     raise AssertionError("a chat handler asks for a completion")
 
 
+def use_own_template(llm: Any) -> None:
+    """Make `llm` use the chat template of its file, where llama-cpp-python prefers a similar one of its own.
+
+    Its ChatML, for one, puts an empty system message before conversations that have none.
+    """
+    if "tokenizer.chat_template" in llm.metadata:
+        llm.chat_format = "chat_template.default"
+
+
 class _Rendered(BaseException):
     """Leaves a chat handler where it has its prompt. Not an Exception, so that no handler keeps it."""
 

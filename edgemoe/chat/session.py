@@ -16,8 +16,8 @@ _SHORTEST_ANSWER = 16
 class ChatSession:
     """Messages exchanged with a model.
 
-    When they outgrow the context, the oldest turns are forgotten for good, never the system prompt: what stays keeps its
-    order, so that the next prompt starts with what the model has evaluated already.
+    When they outgrow the context, the oldest turns are forgotten for good, never the system prompt: what stays keeps
+    its order, so that the next prompt starts with what the model has evaluated already.
     """
 
     def __init__(self, llm: Any, system: str | None = None, on_forget: Callable[[], None] | None = None):

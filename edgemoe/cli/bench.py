@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=options.MODEL_FILE)
-@click.option("--memory", metavar="SIZE,...", default="auto", show_default=True, help="Budgets of the whole process, each measured.")
+@click.option("--memory", metavar="SIZE,...", default="auto", show_default=True, help="Budgets of the process.")
 @options.cache
 @click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", default=128, show_default=True)
-@click.option("--tokens", type=click.IntRange(min=2), metavar="N", default=64, show_default=True, help="To generate in a run.")
-@click.option("--repeat", type=click.IntRange(min=1), metavar="R", default=3, show_default=True, help="Runs; medians are shown.")
+@click.option("--tokens", type=click.IntRange(min=2), metavar="N", default=64, show_default=True, help="To generate.")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), metavar="R", default=3, show_default=True, help="Runs to take medians of."
+)
 @options.threads
 @click.option("--ctx", type=click.IntRange(min=3), metavar="N", help="Tokens of context.  [default: prompt and answer]")
-@click.option("--text", "text_file", type=options.MODEL_FILE, help="What prompts are cut from.  [default: English prose]")
+@click.option("--text", "text_file", type=options.MODEL_FILE, help="The prompt's source.  [default: English prose]")
 @click.option("--stock", is_flag=True, help="Measure plain llama.cpp, which maps the file, too.")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
 def command(
@@ -48,7 +50,8 @@ def command(
 
     needed = prompt_tokens + tokens
     if ctx is not None and ctx < needed:
-        raise click.BadParameter(f"{ctx} tokens do not hold the prompt and the answer: at least {needed}", param_hint="--ctx")
+        message = f"{ctx} tokens do not hold the prompt and the answer: at least {needed}"
+        raise click.BadParameter(message, param_hint="--ctx")
     common = Job("", model, None, prompt_tokens, tokens, repeat, ctx or needed, _text(text_file), threads, cache)
     jobs = [dataclasses.replace(common, label=budget, memory=budget) for budget in _budgets(memory)]
     if stock:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 @options.cache
 @options.ctx
 @options.threads
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest token.")
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0: the likeliest token."
+)
 @click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True)
 @click.option("--top-k", type=int, default=40, show_default=True, help="0 for no limit.")
 @click.option("--min-p", type=click.FloatRange(0, 1), default=0.05, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 2), help="Repeat an answer.  [default: random]")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Per answer.  [default: what the context holds]")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Per answer.  [default: what fits]")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
 @options.as_json
 @click.option("--trace", type=click.Path(dir_okay=False), metavar="FILE", help="Record which experts each token used.")
@@ -49,6 +51,7 @@ def command(
 
     In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
     """
+    from edgemoe.chat.prompt import use_own_template
     from edgemoe.chat.session import ChatSession
     from edgemoe.cli.console import open_llama
     from edgemoe.default_model import default_model_path
@@ -60,6 +63,7 @@ def command(
     arguments = options.llama_arguments(memory=memory, cache=cache, ctx=ctx, threads=threads)
     llm = open_llama(path, trace=trace, verbose=verbose, **arguments)
     with closing(llm):
+        use_own_template(llm)
         session = ChatSession(llm, system, on_forget=_tell_forgotten)
         sampling["seed"] = _random_seed() if sampling["seed"] is None else sampling["seed"]
         if text is None:
@@ -86,7 +90,8 @@ def _talk(session: ChatSession, name: str, sampling: dict[str, Any]) -> None:
     from edgemoe.cli.console import console
 
     screen = console()
-    screen.print(f"{name}, {session.llm.n_ctx()} tokens of context. /help lists the commands.", style="dim", markup=False)
+    greeting = f"{name}, {session.llm.n_ctx()} tokens of context. /help lists the commands."
+    screen.print(greeting, style="dim", markup=False)
     chat_loop(Chat(session, screen, sampling))
 
 

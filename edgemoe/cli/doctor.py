@@ -27,7 +27,12 @@ class Finding:
 
 @click.command()
 @click.argument("model", required=False, type=options.MODEL_FILE)
-@click.option("--dir", "directory", type=click.Path(exists=True, file_okay=False), help="Measure the disk of this folder.  [default: .]")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(exists=True, file_okay=False),
+    help="Measure the disk of this folder.  [default: .]",
+)
 @options.as_json
 def command(model: str | None, directory: str | None, as_json: bool) -> None:
     """Check that edgemoe can run here, and measure the disk on which MODEL lies.

@@ -22,8 +22,8 @@ _CTX = 512
 @click.command(name="eval")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--text", "text_file", required=True, type=options.MODEL_FILE, help="The text, in UTF-8.")
-@click.option("--against", type=options.MODEL_FILE, metavar="MODEL2", help="Compare with the predictions of this model.")
-@click.option("--ctx", type=click.IntRange(min=2), metavar="N", help="Tokens per window.  [default: 512, or as trained if less]")
+@click.option("--against", type=options.MODEL_FILE, metavar="MODEL2", help="Compare with this model's predictions.")
+@click.option("--ctx", type=click.IntRange(min=2), metavar="N", help="Tokens per window.  [default: 512 or as trained]")
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", help="Use the first N tokens of the text.")
 @options.memory
 @options.threads
@@ -41,8 +41,8 @@ def command(
     """Measure the perplexity of MODEL on a text, and its distance from another model.
 
     The text is cut into windows; the predictions in the second half of each count, as in llama.cpp's llama-perplexity.
-    With --against, the Kullback-Leibler divergence KL(MODEL2 || MODEL) and the share of equal first choices are measured
-    at the same places; both models are open at once and share --memory.
+    With --against, the Kullback-Leibler divergence KL(MODEL2 || MODEL) and the share of equal first choices are
+    measured at the same places; both models are open at once and share --memory.
     """
     from edgemoe.budget import resolve_memory
     from edgemoe.cli.console import open_llama, print_json, print_rows

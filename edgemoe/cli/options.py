@@ -18,8 +18,10 @@ memory = click.option(
 cache = click.option(
     "--cache", metavar="SIZE", help="For the experts, in place of what --memory leaves: a size or a share (20%)."
 )
-ctx = click.option("--ctx", type=click.IntRange(min=1), metavar="N", help="Tokens of context.  [default: as trained, or as fits]")
-threads = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads that compute.  [default: cores]")
+ctx = click.option(
+    "--ctx", type=click.IntRange(min=1), metavar="N", help="Tokens of context.  [default: as trained, or as fits]"
+)
+threads = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="To compute with.  [default: cores]")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -27,5 +29,11 @@ def llama_arguments(
     *, memory: str | None = None, cache: str | None = None, ctx: int | None = None, threads: int | None = None
 ) -> dict[str, Any]:
     """The arguments of `edgemoe.Llama` for those options that were given."""
-    arguments: dict[str, Any] = {"memory": memory, "cache": cache, "n_ctx": ctx, "n_threads": threads, "n_threads_batch": threads}
+    arguments: dict[str, Any] = {
+        "memory": memory,
+        "cache": cache,
+        "n_ctx": ctx,
+        "n_threads": threads,
+        "n_threads_batch": threads,
+    }
     return {name: value for name, value in arguments.items() if value is not None}

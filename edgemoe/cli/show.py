@@ -69,13 +69,13 @@ def _rows(summary: ModelSummary, plan: Plan | None) -> list[tuple[str, str]]:
     ]
     if not summary.experts or plan is None:
         return [*rows, ("experts", "none: llama.cpp runs this model as it is")]
-    full, smallest = format_size(plan.comfortable), format_size(plan.smallest)
+    budget = f"{format_size(plan.smallest)} with {plan.shape.n_ctx} tokens of context"
     return [
         *rows,
         ("experts", f"{summary.experts} per layer, {summary.experts_used} used by a token"),
         ("expert part", f"{format_size(summary.expert_bytes)}: {_types(summary.expert_types)}"),
         ("one token uses", f"{format_size(summary.working_set_bytes)} of experts"),
-        ("smallest budget", f"{smallest} with {plan.shape.n_ctx} tokens of context; from {full} on nothing is read twice"),
+        ("smallest budget", f"{budget}; from {format_size(plan.comfortable)} on nothing is read twice"),
     ]
 
 

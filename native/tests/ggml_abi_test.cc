@@ -78,6 +78,7 @@ EDGEMOE_SAME_FIELD(Tensor, ggml_tensor, extra);
 EDGEMOE_SAME_FIELD(Tensor, ggml_tensor, padding);
 
 EDGEMOE_SAME_STRUCT(InitParams, ggml_init_params);
+EDGEMOE_SAME_FIELD_COUNT(InitParams, ggml_init_params);
 EDGEMOE_SAME_FIELD(InitParams, ggml_init_params, mem_size);
 EDGEMOE_SAME_FIELD(InitParams, ggml_init_params, mem_buffer);
 EDGEMOE_SAME_FIELD(InitParams, ggml_init_params, no_alloc);
@@ -90,6 +91,7 @@ static_assert(edgemoe::testing::same_abi<edgemoe::ggml::FromFloat, ggml_from_flo
 static_assert(edgemoe::testing::same_abi<edgemoe::ggml::VecDot, ggml_vec_dot_t>());
 
 EDGEMOE_SAME_STRUCT(GraphPlan, ggml_cplan);
+EDGEMOE_SAME_FIELD_COUNT(GraphPlan, ggml_cplan);
 EDGEMOE_SAME_FIELD(GraphPlan, ggml_cplan, work_size);
 EDGEMOE_SAME_FIELD(GraphPlan, ggml_cplan, work_data);
 EDGEMOE_SAME_FIELD(GraphPlan, ggml_cplan, n_threads);
@@ -107,16 +109,19 @@ EDGEMOE_SAME_FIELD(ThreadPoolParams, ggml_threadpool_params, strict_cpu);
 EDGEMOE_SAME_FIELD(ThreadPoolParams, ggml_threadpool_params, paused);
 
 EDGEMOE_SAME_STRUCT(CpuTypeTraits, ggml_type_traits_cpu);
+EDGEMOE_SAME_FIELD_COUNT(CpuTypeTraits, ggml_type_traits_cpu);
 EDGEMOE_SAME_FIELD(CpuTypeTraits, ggml_type_traits_cpu, from_float);
 EDGEMOE_SAME_FIELD(CpuTypeTraits, ggml_type_traits_cpu, vec_dot);
 EDGEMOE_SAME_FIELD(CpuTypeTraits, ggml_type_traits_cpu, vec_dot_type);
 EDGEMOE_SAME_FIELD(CpuTypeTraits, ggml_type_traits_cpu, nrows);
 
 EDGEMOE_SAME_STRUCT(GgufInitParams, gguf_init_params);
+EDGEMOE_SAME_FIELD_COUNT(GgufInitParams, gguf_init_params);
 EDGEMOE_SAME_FIELD(GgufInitParams, gguf_init_params, no_alloc);
 EDGEMOE_SAME_FIELD(GgufInitParams, gguf_init_params, ctx);
 
 EDGEMOE_SAME_STRUCT(DeviceCaps, ggml_backend_dev_caps);
+EDGEMOE_SAME_FIELD_COUNT(DeviceCaps, ggml_backend_dev_caps);
 EDGEMOE_SAME_FIELD(DeviceCaps, ggml_backend_dev_caps, async);
 EDGEMOE_SAME_FIELD(DeviceCaps, ggml_backend_dev_caps, host_buffer);
 EDGEMOE_SAME_FIELD(DeviceCaps, ggml_backend_dev_caps, buffer_from_host_ptr);
@@ -124,6 +129,7 @@ EDGEMOE_SAME_FIELD(DeviceCaps, ggml_backend_dev_caps, events);
 EDGEMOE_SAME_FIELD(DeviceCaps, ggml_backend_dev_caps, mmap_support);
 
 EDGEMOE_SAME_STRUCT(DeviceProps, ggml_backend_dev_props);
+EDGEMOE_SAME_FIELD_COUNT(DeviceProps, ggml_backend_dev_props);
 EDGEMOE_SAME_FIELD(DeviceProps, ggml_backend_dev_props, name);
 EDGEMOE_SAME_FIELD(DeviceProps, ggml_backend_dev_props, description);
 EDGEMOE_SAME_FIELD(DeviceProps, ggml_backend_dev_props, memory_free);

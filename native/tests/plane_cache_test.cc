@@ -129,6 +129,29 @@ TEST_P(PlaneCacheTest, BytesStayUntilTheirUseIsReleased) {
   }
 }
 
+TEST_P(PlaneCacheTest, ThreadsThatShareEveryUseAllSeeItsBytes) {
+  constexpr int kThreads = 4;
+  PlaneCache cache(_files.files(), _files.planes(), _pool, small_pieces());
+  cache.resize(cache.require(range(0, 3)));
+  for (int round = 0; round < 5; ++round) {
+    PlaneCache::Lease lease(cache, uses_of(range(0, _files.count())), round, never);
+    std::vector<std::atomic<int>> left(_files.count());
+    for (auto& n : left) n = kThreads;
+    std::atomic<int> right{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&] {
+        for (uint32_t i = 0; i < _files.count(); ++i) {
+          right += _files.equal(i, lease.wait(i));
+          if (left[i].fetch_sub(1) == 1) lease.release(i);  // the last of them ends the use
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(right, kThreads * static_cast<int>(_files.count()));
+  }
+}
+
 TEST(PlaneCacheStreaming, ALeaseOfManyTimesTheSlotsPassesThroughOneSlot) {
   const PlaneFiles files(std::vector<uint64_t>(100, 2 * kBlock), kBlock);
   ReadPool pool(2);

@@ -2,7 +2,9 @@
 /// Whether two types are passed and laid out alike, whatever they are called.
 #pragma once
 
+#include <cstddef>
 #include <type_traits>
+#include <utility>
 
 namespace edgemoe::testing {
 
@@ -52,12 +54,41 @@ constexpr bool same_abi() {
   }
 }
 
+struct Anything {
+  template <class T>
+  operator T() const;
+};
+
+template <class T, size_t... I>
+constexpr auto takes(std::index_sequence<I...>, int) -> decltype(T{(static_cast<void>(I), Anything{})...}, true) {
+  return true;
+}
+template <class T, size_t... I>
+constexpr bool takes(std::index_sequence<I...>, long) {
+  return false;
+}
+
+/// @brief Fields of a struct without arrays: how many values its braces take.
+template <class T, size_t N = 0>
+constexpr size_t field_count() {
+  if constexpr (takes<T>(std::make_index_sequence<N + 1>{}, 0)) {
+    return field_count<T, N + 1>();
+  } else {
+    return N;
+  }
+}
+
 }  // namespace edgemoe::testing
 
 /// Size and alignment of `edgemoe::ggml::ours` and ggml's struct.
 #define EDGEMOE_SAME_STRUCT(ours, theirs)                                     \
   static_assert(sizeof(edgemoe::ggml::ours) == sizeof(theirs), "size of " #ours); \
   static_assert(alignof(edgemoe::ggml::ours) == alignof(theirs), "alignment of " #ours)
+
+/// As many fields in both: a field that ggml adds may hide in the padding at the end. Not for structs with arrays.
+#define EDGEMOE_SAME_FIELD_COUNT(ours, theirs)                                                                      \
+  static_assert(edgemoe::testing::field_count<edgemoe::ggml::ours>() == edgemoe::testing::field_count<theirs>(), \
+                "fields of " #ours)
 
 /// Offset and type of one field under its two names.
 #define EDGEMOE_SAME_FIELD_AS(ours, field, theirs, their_field)                                                       \

@@ -1,0 +1,108 @@
+"""Benchmarks: each setting in its own process, honest rows for what fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgemoe.bench.measure import Job, Measurement, measure, measure_all
+from edgemoe.bench.tables import COLUMNS, markdown, plain
+from edgemoe.bench.texts import ENGLISH, prompt_of
+from edgemoe.cli import main
+from edgemoe.errors import EdgeMoEError
+from models import write_model
+
+# Big enough experts that the budgets of the tests differ in what they hold.
+SHAPE = {"expert_type": "F16", "n_layer": 4, "n_expert": 64, "n_embd": 512, "n_ff_exp": 512}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    [path] = write_model(tmp_path_factory.mktemp("model") / "model.gguf", "qwen3moe", **SHAPE)
+    return path
+
+
+def job(model: Path, label: str, **settings: object) -> Job:
+    common = {"prompt_tokens": 16, "tokens": 8, "repeat": 2, "ctx": 64, "text": ENGLISH, "threads": 1}
+    return Job(label, str(model), **({"memory": label} | common | settings))  # type: ignore[arg-type]
+
+
+def test_a_smaller_budget_uses_less_memory_and_reads_more(model: Path) -> None:
+    small, large, stock = measure_all(
+        [job(model, "250MiB"), job(model, "1GiB"), job(model, "llama.cpp", memory=None, stock=True)]
+    )
+    for result in (small, large, stock):
+        assert result.error is None
+        assert result.load_seconds > 0
+        assert result.time_to_first_token > 0
+        assert result.prompt_tps == pytest.approx(16 / result.time_to_first_token)
+        assert result.decode_tps > 0
+    assert small.peak_bytes <= 250 << 20
+    assert small.peak_bytes < large.peak_bytes
+    assert small.hit_rate < 1
+    assert small.bytes_per_token > 0
+    assert large.hit_rate > small.hit_rate
+    assert stock.hit_rate is None
+
+
+def test_budget_that_is_too_small_is_a_row_with_its_reason(model: Path) -> None:
+    refused, measured = measure_all([job(model, "20MiB"), job(model, "auto", repeat=1)])
+    assert "too small" in refused.error
+    assert refused.decode_tps is None
+    assert measured.error is None
+    assert "too small" in plain([refused, measured])
+    with pytest.raises(EdgeMoEError, match="too small"):
+        measure_all([job(model, "20MiB")])
+
+
+def test_process_that_dies_is_a_row_with_its_reason(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert "the process failed" in measure(job(model, "auto")).error
+
+
+def test_progress_is_told_each_job(model: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(EdgeMoEError):
+        measure_all([job(model, "1MiB"), job(model, "2MiB")], lambda job: told.append(job.label))
+    assert told == ["1MiB", "2MiB"]
+
+
+def test_prompt_has_the_wanted_length() -> None:
+    class Letters:
+        def tokenize(self, text: bytes, add_bos: bool, special: bool) -> list[int]:
+            return [0] * add_bos + list(text)
+
+    for count in (1, 10, 5000):
+        tokens = prompt_of(Letters(), ENGLISH, count)
+        assert len(tokens) == count
+        assert tokens.count(0) == 1
+
+
+def test_tables() -> None:
+    rows = [
+        Measurement("2GiB", 1.0, 2.0, 0.5, 20.0, 10.0, 0.5, 3 << 20, 1 << 30),
+        Measurement("llama.cpp", error="killed"),
+    ]
+    for table in (plain(rows), markdown(rows)):
+        assert all(column in table for column in COLUMNS)
+        assert "50.0%" in table
+        assert "3.00 MiB" in table
+        assert "llama.cpp: killed" in table
+    assert markdown(rows).splitlines()[1].startswith("| --- | ---: |")
+
+
+def test_command(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--memory", "20MiB, 1GiB", "--prompt-tokens", "8", "--tokens", "4", "--repeat", "1", "-o", "json"]
+    with pytest.raises(SystemExit) as left:
+        main(["bench", str(model), *arguments])
+    assert left.value.code == 0
+    shown = capsys.readouterr()
+    refused, measured = json.loads(shown.out)
+    assert refused["error"]
+    assert measured["label"] == "1GiB"
+    assert measured["decode_tps"] > 0
+    assert "[2/2] measuring 1GiB" in shown.err
