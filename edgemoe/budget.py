@@ -24,6 +24,9 @@ _BASELINE = 90 * MIB
 _VOCABULARY_BYTES_PER_TOKEN = 450
 # ggml's work buffer, stacks, and what Python allocates while it generates.
 _WORKING = 32 * MIB
+# What figures like these do not foresee.
+_MARGIN = 8 * MIB
+_MARGIN_SHARE = 128
 # Attention scores and other compute buffers may take this share of what is left for them and the experts.
 _COMPUTE_SHARE = 0.25
 # The KV cache of a context whose length was not asked for may take this share.
@@ -93,6 +96,11 @@ def resolve_cache(cache: int | float | str, expert_bytes: int) -> int:
     return parse_size(cache, whole=expert_bytes)
 
 
+def margin(budget: int | None) -> int:
+    """Bytes of a budget that are left alone, for what no figure foresees."""
+    return max(_MARGIN, (budget or 0) // _MARGIN_SHARE)
+
+
 def make_plan(summary: ModelSummary, planners: Planners, request: Request, *, baseline: int) -> Plan:
     """The plan with the most useful settings that fit the budget.
 
@@ -106,7 +114,7 @@ def make_plan(summary: ModelSummary, planners: Planners, request: Request, *, ba
     on_disk = not summary.embedding_tied and summary.embedding_bytes > 0
     plan = builder.fit_ctx(request.budget, on_disk)
     plan = builder.fit_ubatch(plan, request.budget)
-    if plan.smallest > request.budget:
+    if plan.smallest - plan.parts["margin"] > request.budget:
         raise BudgetError(
             f"a budget of {format_size(request.budget)} is too small for {summary.path.name}: "
             f"the smallest is {format_size(plan.smallest)}\n{plan.table()}"
@@ -140,6 +148,7 @@ class _Builder:
             "KV cache": context.state,
             "compute buffers": context.compute + context.output,
             "working memory": _WORKING + self._expert_scratch(shape.n_ubatch),
+            "margin": margin(request.budget),
         }
         if request.adapters:
             parts["adapters"] = request.adapters

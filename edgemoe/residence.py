@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp.llama_cpp as bindings
 
 from edgemoe import _native, machine
-from edgemoe.budget import MIB, Plan, Planners, Request, make_plan, resolve_cache, resolve_memory
+from edgemoe.budget import MIB, Plan, Planners, Request, make_plan, margin, resolve_cache, resolve_memory
 from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
@@ -165,15 +165,14 @@ class Residence:
             return full
         others = sum(r._pending for r in list(_open))
         untouched = plan.parts["compute buffers"] + plan.parts["working memory"]
-        margin = max(8 * MIB, self.budget // 128)
-        left = self.budget - machine.rss() - others - untouched - margin
+        left = self.budget - machine.rss() - others - untouched
         if left < self._minimum_cache:
             needed = self.budget + self._minimum_cache - left
             raise BudgetError(
                 f"a budget of {format_size(self.budget)} is too small for {self._summary.path.name}: "
                 f"the smallest is {format_size(needed)}\n{plan.table()}"
             )
-        return min(left, full)
+        return min(max(left - margin(self.budget), self._minimum_cache), full)
 
     # Computing
 

@@ -189,6 +189,7 @@ def start(tmp_path: Path, *arguments: str) -> pexpect.spawn:
     command = ["-c", "from edgemoe.cli import main; main()", "chat", *arguments]
     child = pexpect.spawn(sys.executable, command, env=environment, encoding="utf-8", timeout=30, dimensions=(50, 300))
     child.expect("/help lists the commands")
+    assert "\x1b[2m" not in child.before, "NO_COLOR is set"
     child.expect(">>>")
     return child
 

@@ -126,6 +126,15 @@ def test_answer_goes_to_stdout_and_figures_to_stderr() -> None:
     assert run("chat", *arguments, stdin=PROMPT).stdout == done.stdout
 
 
+def test_bytes_that_are_no_text_are_survived() -> None:
+    done = subprocess.run(
+        [*PROGRAM, "chat", "--max-tokens", "2"], input=b"fish \xff\xfe", capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([*PROGRAM, "chat", "--max-tokens", "2", "-p", b"fish \xff"], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 def test_answer_as_json() -> None:
     done = run("chat", "-p", PROMPT, "--json", "--seed", "7", "--max-tokens", "12")
     answer = json.loads(done.stdout)

@@ -100,6 +100,14 @@ def test_a_model_does_not_diverge_from_itself(paths: tuple[Path, Path]) -> None:
     assert told == [(1, 2), (2, 2)]
 
 
+def test_figures_do_not_depend_on_the_budget(paths: tuple[Path, Path]) -> None:
+    figures = []
+    for settings in ({"memory": None}, {"cache": "30%", "n_ubatch": 32}):
+        with closing(Llama(paths[1], n_ctx=N_CTX, n_threads=1, logits_all=True, **settings)) as llm:
+            figures.append(measure_quality(llm, tokenize(llm, TEXT), n_ctx=N_CTX))
+    assert figures[0] == figures[1]
+
+
 def test_logits_are_not_kept(paths: tuple[Path, Path]) -> None:
     with open_llama(paths[0]) as llm:
         measure_quality(llm, tokenize(llm, TEXT), n_ctx=N_CTX)

@@ -21,7 +21,9 @@ from edgemoe.errors import EdgeMoEError
 
 Row = npt.NDArray[np.single]
 
-_BLOCK = 64  # tokens evaluated at once: logits of all of them are in memory
+# Tokens evaluated at once: their logits are in memory together. No budget makes batches smaller than this, and the size
+# of a batch changes roundings, so figures do not depend on the budget.
+_BLOCK = 32
 
 
 @dataclass(frozen=True)

@@ -78,10 +78,10 @@ def _single_prompt(prompt: str | None) -> str | None:
         if not sys.stdout.isatty():
             raise click.UsageError("a chat needs a terminal: give -p TEXT to get one answer")
         return None
-    text = sys.stdin.read() if prompt is None else prompt
+    text = click.get_text_stream("stdin", errors="replace").read() if prompt is None else prompt
     if not text.strip():
         raise click.UsageError("the prompt is empty")
-    return text
+    return text.encode(errors="surrogateescape").decode(errors="replace")  # an argument may be no UTF-8
 
 
 def _talk(session: ChatSession, name: str, sampling: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +46,10 @@ def quiet_library() -> None:
 
 def open_llama(path: Path, **arguments: Any) -> Llama:
     """Load a model, with a hint of progress on a terminal, and tell what it chose by itself."""
-    with working(f"loading {path.name}"):
-        if not arguments.get("verbose"):
-            quiet_library()
+    verbose = bool(arguments.get("verbose"))
+    if not verbose:
+        quiet_library()
+    with nullcontext() if verbose else working(f"loading {path.name}"):
         from edgemoe.llama import Llama
 
         llm = Llama(str(path), **arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ def command(
 
     The text is cut into windows; the predictions in the second half of each count, as in llama.cpp's llama-perplexity.
     With --against, the Kullback-Leibler divergence KL(MODEL2 || MODEL) and the share of equal first choices are
-    measured at the same places; both models are open at once and share --memory.
+    measured at the same places; both models are open at once, and MODEL gets half of --memory.
     """
     from edgemoe.budget import resolve_memory
     from edgemoe.cli.console import open_llama, print_json, print_rows
@@ -51,13 +51,13 @@ def command(
     arguments = options.llama_arguments(ctx=n_ctx, threads=threads) | {"logits_all": True}
     text = _read_text(Path(text_file))
     budget = resolve_memory(memory)
-    own = budget // 2 if budget and against else budget  # a second model finds in the budget what the first may use
-    with closing(open_llama(Path(model), memory=own, **arguments)) as llm:
-        if against is None:
-            quality = _measure(llm, None, text, tokens, n_ctx)
-        else:
-            with closing(open_llama(Path(against), memory=budget, **arguments)) as reference:
-                quality = _measure(llm, reference, text, tokens, n_ctx)
+    own = budget // 2 if budget and against else budget  # a second model counts what the first may use as taken
+    with ExitStack() as opened:
+        llm = opened.enter_context(closing(open_llama(Path(model), memory=own, **arguments)))
+        reference = None
+        if against:
+            reference = opened.enter_context(closing(open_llama(Path(against), memory=budget, **arguments)))
+        quality = _measure(llm, reference, text, tokens, n_ctx)
         peak = llm.stats().peak_bytes
     if as_json:
         print_json(dataclasses.asdict(quality) | {"model": model, "against": against, "peak_bytes": peak})

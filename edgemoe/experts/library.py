@@ -55,7 +55,11 @@ def load() -> None:
         import llama_cpp.llama_cpp as bindings
 
         _native.bind_library(bindings._lib._handle)
-        _native.load_backend(_native.__file__)
+        guard = _native.LibraryGuard(quiet=True)
+        try:
+            _native.load_backend(_native.__file__)
+        finally:
+            guard.close()
         _route_model_loads(bindings)
         _loaded = True
 

@@ -77,7 +77,7 @@ nb::tuple shape(const TensorInfo& tensor) { return nb::make_tuple(tensor.ne[0], 
 
 void bind_model(nb::module_& m) {
   nb::class_<TensorInfo>(m, "TensorInfo", "One tensor of a model file; `shape` is as ggml orders it, row length first.")
-      .def_ro("name", &TensorInfo::name)
+      .def_prop_ro("name", [](const TensorInfo& t) { return text(t.name.c_str()); })
       .def_prop_ro("type", [](const TensorInfo& t) { return std::string(api().ggml_type_name(t.type)); })
       .def_prop_ro("shape", shape)
       .def_ro("file", &TensorInfo::file)
