@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <random>
 #include <string>
@@ -55,8 +57,8 @@ TEST_P(FileTest, ReadsWhatTheFileHoldsAtEveryBlockAndLength) {
 }
 
 TEST_P(FileTest, StopsAtTheEndWhateverItsAlignment) {
-  for (const size_t size : {size_t{1}, size_t{511}, size_t{512}, size_t{4095}, size_t{4096}, size_t{4097}, size_t{8191}}) {
-    const RandomFile content(size, static_cast<uint32_t>(size));
+  for (const uint32_t size : {1u, 511u, 512u, 4095u, 4096u, 4097u, 8191u}) {
+    const RandomFile content(size, size);
     const File file(content.path(), unbuffered());
     const AlignedBuffer buffer(4 * kBlock);
     EXPECT_EQ(file.read_at(buffer.data(), 0, 4 * kBlock), size);

@@ -23,10 +23,14 @@ std::vector<uint64_t> random_lengths(std::mt19937& random, size_t count) {
 
 class PlaneCacheStress : public ::testing::TestWithParam<Ranking> {};
 
-INSTANTIATE_TEST_SUITE_P(Rankings, PlaneCacheStress, ::testing::Values(Ranking::kDecayed, Ranking::kRecency, Ranking::kFrequency),
-                         [](const auto& test) {
-                           return test.param == Ranking::kDecayed ? "Decayed" : test.param == Ranking::kRecency ? "Recency" : "Frequency";
-                         });
+const char* name_of(Ranking ranking) {
+  if (ranking == Ranking::kDecayed) return "Decayed";
+  return ranking == Ranking::kRecency ? "Recency" : "Frequency";
+}
+
+INSTANTIATE_TEST_SUITE_P(Rankings, PlaneCacheStress,
+                         ::testing::Values(Ranking::kDecayed, Ranking::kRecency, Ranking::kFrequency),
+                         [](const auto& test) { return name_of(test.param); });
 
 TEST_P(PlaneCacheStress, RandomLeasesAndSizesAlwaysSeeTheFilesBytes) {
   std::mt19937 random(70 + static_cast<uint32_t>(GetParam()));

@@ -154,7 +154,8 @@ TEST_F(ReadPoolTest, AFileThatShrankIsAnError) {
   pool.submit(blocks(8, 12, &sink), true);
   ASSERT_TRUE(sink.wait_for(4));
   EXPECT_EQ(sink.errors(9)[0], "");
-  EXPECT_NE(sink.errors(10)[0].find("ends at byte " + std::to_string(10 * kBlock)), std::string::npos) << sink.errors(10)[0];
+  const std::string error = sink.errors(10)[0];
+  EXPECT_NE(error.find("ends at byte " + std::to_string(10 * kBlock)), std::string::npos) << error;
   EXPECT_NE(sink.errors(11)[0], "");
 }
 
@@ -163,7 +164,9 @@ TEST_F(ReadPoolTest, TheEndOfTheFileIsNoErrorWhenEnoughBytesArrived) {
   const File file(tail.path());
   RecordingSink sink;
   ReadPool pool(1);
-  pool.submit({{&file, kBlock, kBlock, 100, _buffer.data(), &sink, 0}, {&file, kBlock, kBlock, 101, _buffer.data(), &sink, 1}}, true);
+  const Read enough = {&file, kBlock, kBlock, 100, _buffer.data(), &sink, 0};
+  const Read too_much = {&file, kBlock, kBlock, 101, _buffer.data(), &sink, 1};
+  pool.submit({enough, too_much}, true);
   ASSERT_TRUE(sink.wait_for(2));
   EXPECT_EQ(sink.errors(0)[0], "");
   EXPECT_NE(sink.errors(1)[0], "");

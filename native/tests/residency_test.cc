@@ -4,10 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <set>
 #include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace edgemoe {
 namespace {
@@ -120,7 +124,8 @@ TEST(EvictionHeap, BehavesLikeAnOrderedSet) {
   EvictionHeap heap(kPlanes);
   std::set<std::pair<double, uint32_t>> reference;
   std::vector<double> keys(kPlanes);
-  const auto fresh_key = [&] { return random() % 10 == 0 ? -std::numeric_limits<double>::infinity() : random() % 1000 + random() / 5e9; };
+  constexpr double kNever = -std::numeric_limits<double>::infinity();
+  const auto fresh_key = [&] { return random() % 10 == 0 ? kNever : random() % 1000 + random() / 5e9; };
   for (int step = 0; step < 20'000; ++step) {
     const uint32_t plane = random() % kPlanes;
     const bool present = reference.count({keys[plane], plane}) != 0;
@@ -146,7 +151,7 @@ TEST(EvictionHeap, BehavesLikeAnOrderedSet) {
       ASSERT_EQ(keys[heap.lowest()], reference.begin()->first);
     }
   }
-  double last = -std::numeric_limits<double>::infinity();
+  double last = kNever;
   while (!heap.empty()) {
     const uint32_t lowest = heap.lowest();
     ASSERT_LE(last, keys[lowest]);
@@ -197,11 +202,14 @@ TEST(Replay, BelowATokensWorkingSetRecencyNeverHitsAndDecayDoes) {
   for (const size_t capacity : {1u, 8u, 16u, 31u}) {
     EXPECT_EQ(hit_rate(events, capacity, Ranking::kRecency), 0) << capacity;
   }
-  for (const size_t capacity : {8u, 16u, 31u}) EXPECT_GT(hit_rate(skewed(200, 8), capacity, Ranking::kDecayed), 0.05) << capacity;
+  for (const size_t capacity : {8u, 16u, 31u}) {
+    EXPECT_GT(hit_rate(skewed(200, 8), capacity, Ranking::kDecayed), 0.05) << capacity;
+  }
 }
 
 TEST(Replay, DecayHitsInACycleThatDoesNotFit) {
-  for (const size_t capacity : {16u, 24u, 31u}) EXPECT_GT(hit_rate(cycle(200, 8), capacity, Ranking::kDecayed), 0) << capacity;
+  const auto events = cycle(200, 8);
+  for (const size_t capacity : {16u, 24u, 31u}) EXPECT_GT(hit_rate(events, capacity, Ranking::kDecayed), 0) << capacity;
 }
 
 TEST(Replay, ACycleThatFitsMissesOnlyOnce) {
@@ -245,7 +253,12 @@ TEST(Replay, MoreCapacityHitsMoreAndAllOfItMissesEachExpertOnce) {
 TEST(Replay, RowsWeighAnExpertAndLayersHaveSizesOfTheirOwn) {
   // Expert 4 of the second group serves 50 rows of a batch and outlives those that serve one row.
   const std::vector<RoutingEvent> events = {
-      {0, 50, {0, 1}, {1, 1}}, {1, 50, {4}, {50}}, {0, 1, {0, 2}, {1, 1}}, {1, 1, {0, 1, 2, 3}, {1, 1, 1, 1}}, {1, 1, {4}, {1}}};
+      {0, 50, {0, 1}, {1, 1}},
+      {1, 50, {4}, {50}},
+      {0, 1, {0, 2}, {1, 1}},
+      {1, 1, {0, 1, 2, 3}, {1, 1, 1, 1}},
+      {1, 1, {4}, {1}},
+  };
   const ReplayResult result = replay(events, {3, 5}, 2, Ranking::kDecayed, 64, 4);
   EXPECT_EQ(result.hits, 1u);
   EXPECT_EQ(replay(events, {3, 5}, 2, Ranking::kRecency, 64, 4).hits, 0u);

@@ -9,8 +9,8 @@
 namespace edgemoe::testing {
 
 /// @brief True for types that a caller compiled with one and a callee compiled with the other agree on: integers and
-/// enums of one size, any two data pointers, arrays and functions whose parts agree, and structs of one size and alignment
-/// (whose fields are compared one by one elsewhere).
+/// enums of one size, any two data pointers, arrays and functions whose parts agree, and structs of one size and
+/// alignment (whose fields are compared one by one elsewhere).
 template <class A, class B>
 constexpr bool same_abi();
 

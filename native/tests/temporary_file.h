@@ -5,12 +5,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <memory>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -45,7 +47,8 @@ class RandomFile {
       const uint64_t word = random();
       std::memcpy(_bytes.data() + i, &word, std::min<size_t>(8, size - i));
     }
-    std::ofstream(path(), std::ios::binary).write(reinterpret_cast<const char*>(_bytes.data()), static_cast<std::streamsize>(size));
+    std::ofstream file(path(), std::ios::binary);
+    file.write(reinterpret_cast<const char*>(_bytes.data()), static_cast<std::streamsize>(size));
   }
 
   const std::string& path() const { return _path.path(); }

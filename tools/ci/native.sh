@@ -6,7 +6,7 @@
 #
 # PYTHON                the Python whose llama-cpp-python is compared with ggml_abi.h (python3)
 # EDGEMOE_GGML_INCLUDE  its public headers (include/ beside the llama_cpp package)
-# EDGEMOE_GGML_SOURCE   ggml's source (vendor/llama.cpp/ggml in llama-cpp-python's source distribution, downloaded if unset)
+# EDGEMOE_GGML_SOURCE   ggml's source (vendor/llama.cpp/ggml in llama-cpp-python's sdist, which is downloaded if unset)
 set -euo pipefail
 
 source_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -47,14 +47,15 @@ PY
 }
 
 ggml_source() {
-  local version archive folder
+  local version name folder
   version="$(sed -n 's/.*"llama-cpp-python==\([^"]*\)".*/\1/p' "$source_dir/pyproject.toml")"
-  archive="$build_dir/llama_cpp_python-$version.tar.gz"
-  folder="$build_dir/llama_cpp_python-$version/vendor/llama.cpp"
+  name="llama_cpp_python-$version"
+  folder="$build_dir/$name/vendor/llama.cpp"
   if [[ ! -e "$folder/ggml/src/ggml-backend-impl.h" ]]; then
-    "$python" -m pip download --quiet --no-deps --no-binary llama-cpp-python -d "$build_dir" "llama-cpp-python==$version" >&2
-    tar -xzf "$archive" -C "$build_dir" "llama_cpp_python-$version/vendor/llama.cpp/ggml" "llama_cpp_python-$version/vendor/llama.cpp/include"
-    rm "$archive"
+    "$python" -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$build_dir" \
+      "llama-cpp-python==$version" >&2
+    tar -xzf "$build_dir/$name.tar.gz" -C "$build_dir" "$name/vendor/llama.cpp/ggml" "$name/vendor/llama.cpp/include"
+    rm "$build_dir/$name.tar.gz"
   fi
   echo "$folder/ggml"
 }

@@ -2,7 +2,14 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string>
+
 namespace edgemoe {
+
+/// @brief A Python string of bytes that come from a file; what is no UTF-8 is replaced.
+inline nanobind::object text(const std::string& bytes) {
+  return nanobind::steal(PyUnicode_DecodeUTF8(bytes.data(), static_cast<Py_ssize_t>(bytes.size()), "replace"));
+}
 
 void bind_model(nanobind::module_& m);
 void bind_engine(nanobind::module_& m);

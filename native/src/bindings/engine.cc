@@ -65,7 +65,7 @@ void bind_engine(nb::module_& m) {
   nb::class_<LibraryGuard>(m, "LibraryGuard", "Collects what llama.cpp logs on this thread and turns its assertions into failures.")
       .def(nb::init<bool>(), nb::arg("quiet") = false)
       .def("close", &LibraryGuard::close)
-      .def("errors", &LibraryGuard::errors)
+      .def("errors", [](const LibraryGuard& guard) { return text(guard.errors()); })
       .def("log", [](const LibraryGuard& guard) { return nb::bytes(guard.log().data(), guard.log().size()); });
   nb::class_<Engine>(m, "Engine", "One model's experts on disk and their cache.")
       .def(nb::new_(&make_engine), nb::arg("model"), nb::kw_only(), nb::arg("io_threads"), nb::arg("embedding_on_disk"),
@@ -75,7 +75,7 @@ void bind_engine(nb::module_& m) {
           nb::arg("planning"), "A FILE* over the model for llama_model_load_from_file_ptr; buffers this thread allocates are the engine's.")
       .def("end_load", &Engine::end_load)
       .def("skip", &Engine::skip, nb::arg("tensor"), "Planning: the architecture does not use `tensor`.")
-      .def("load_error", &Engine::load_error)
+      .def("load_error", [](const Engine& e) { return text(e.load_error()); })
       .def("pattern", &Engine::pattern, "A regular expression for the names of the tensors that stay on disk.")
       .def_static("buffer_type", [] { return reinterpret_cast<uintptr_t>(disk_buffer_type()); })
       .def("minimum_cache", &Engine::minimum_cache, nb::arg("experts_used"))

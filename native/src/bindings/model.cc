@@ -43,10 +43,6 @@ nb::object scalar(int32_t type, const void* data, size_t index) {
   }
 }
 
-nb::object text(const char* s) {
-  return nb::steal(PyUnicode_DecodeUTF8(s, static_cast<Py_ssize_t>(std::strlen(s)), "replace"));
-}
-
 nb::object array(const ggml::Gguf* gguf, int64_t key) {
   const size_t n = api().gguf_get_arr_n(gguf, key);
   if (n > kLongArray) return nb::none();
@@ -77,7 +73,7 @@ nb::tuple shape(const TensorInfo& tensor) { return nb::make_tuple(tensor.ne[0], 
 
 void bind_model(nb::module_& m) {
   nb::class_<TensorInfo>(m, "TensorInfo", "One tensor of a model file; `shape` is as ggml orders it, row length first.")
-      .def_prop_ro("name", [](const TensorInfo& t) { return text(t.name.c_str()); })
+      .def_prop_ro("name", [](const TensorInfo& t) { return text(t.name); })
       .def_prop_ro("type", [](const TensorInfo& t) { return std::string(api().ggml_type_name(t.type)); })
       .def_prop_ro("shape", shape)
       .def_ro("file", &TensorInfo::file)
@@ -90,7 +86,7 @@ void bind_model(nb::module_& m) {
       .def_prop_ro("paths",
                    [](const ModelFile& model) {
                      nb::list paths;
-                     for (const File& file : model.files()) paths.append(text(file.path().c_str()));
+                     for (const File& file : model.files()) paths.append(text(file.path()));
                      return paths;
                    })
       .def_prop_ro("tensors",

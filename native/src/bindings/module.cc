@@ -19,7 +19,7 @@ namespace {
 void translate(const std::exception_ptr& thrown, void*) {
   const auto raise = [](const char* name, const std::exception& e) {
     const nb::object type = nb::module_::import_("edgemoe.errors").attr(name);
-    PyErr_SetString(type.ptr(), e.what());
+    PyErr_SetObject(type.ptr(), text(e.what()).ptr());
   };
   try {
     std::rethrow_exception(thrown);
