@@ -33,6 +33,7 @@ Engine::Engine(std::shared_ptr<const ModelFile> model, const EngineSettings& set
 Engine::~Engine() {
   if (loading_engine == this) loading_engine = nullptr;
   _cache.reset();
+  for (ggml::ThreadPool* pool : _single_pools) ggml::api().ggml_threadpool_free(pool);
   if (_thread_pool) ggml::api().ggml_threadpool_free(_thread_pool);
 }
 
@@ -146,6 +147,8 @@ void Engine::attach(void* llama_context, int threads) {
   ggml::ThreadPoolParams params = g.ggml_threadpool_params_default(threads);
   _thread_pool = g.ggml_threadpool_new(&params);
   if (!_thread_pool) throw Error("cannot create a thread pool of " + std::to_string(threads) + " threads");
+  ggml::ThreadPoolParams single = g.ggml_threadpool_params_default(1);
+  for (int i = 0; i < threads; ++i) _single_pools.push_back(g.ggml_threadpool_new(&single));
   g.llama_attach_threadpool(llama_context, _thread_pool, _thread_pool);
   g.llama_set_abort_callback(
       llama_context, [](void* engine) { return static_cast<Engine*>(engine)->cancelled(); }, this);

@@ -11,8 +11,6 @@ namespace {
 
 using ggml::api;
 
-constexpr size_t kTensorsPerBatchProduct = 4;
-
 }  // namespace
 
 Execution::Execution(ggml::Graph* graph, ExecutionScratch& scratch) : _graph(graph), _scratch(scratch) {
@@ -108,7 +106,7 @@ void Execution::guarded(const std::function<void()>& work) {
 
 ggml::Graph* Execution::build(ggml::Context* ctx) {
   size_t nodes = 0;
-  for (const Step& step : _steps) nodes += step.stage ? step.stage->node_count() : 1;
+  for (const Step& step : _steps) nodes += step.stage ? Stage::kNodes : 1;
   ggml::Graph* graph = api().ggml_new_graph_custom(ctx, nodes, false);
   size_t table = 0;
   for (const Step& step : _steps) {
@@ -143,8 +141,8 @@ ggml::Status Execution::run(int threads, ggml::ThreadPool* pool) {
   size_t nodes = _steps.size();
   for (Stage& stage : _stages) {
     stage.order(&uses);
-    nodes += stage.node_count();
-    tensors += stage.node_count() * kTensorsPerBatchProduct;
+    nodes += Stage::kNodes;
+    tensors += Stage::kNodes;
   }
   _scratch.graph.resize(g.ggml_graph_overhead_custom(nodes, false) + (tensors + 1) * g.ggml_tensor_overhead() + 1024);
   std::unique_ptr<ggml::Context, void (*)(ggml::Context*)> ctx(g.ggml_init({_scratch.graph.size(), _scratch.graph.data(), true}),

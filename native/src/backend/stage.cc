@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "edgemoe/backend/execution.h"
+#include "edgemoe/error.h"
 
 namespace edgemoe {
 namespace {
@@ -12,6 +13,10 @@ using ggml::api;
 
 // A chunk of weight rows that one thread computes: it fits a level-2 cache, and takes a few microseconds.
 constexpr size_t kChunkBytes = 96 * 1024;
+
+// ggml's tiled kernels work on groups of this many weight rows; a multiple of their 16-row tiles.
+constexpr int64_t kRowGroup = 64;
+constexpr int64_t kItemsPerThread = 4;
 
 bool overlap(const ggml::Tensor* a, const ggml::Tensor* b) {
   const auto* x = static_cast<const char*>(a->data);
@@ -55,10 +60,6 @@ void Stage::order(std::vector<PlaneUse>* uses) {
   }
 }
 
-size_t Stage::node_count() const {
-  return 2 + _first_small * (2 + _products.size());
-}
-
 Stage::Converted& Stage::converted_for(const ExpertProduct& product) {
   return _converted[_converted_index[static_cast<size_t>(&product - _products.data())]];
 }
@@ -78,22 +79,11 @@ void Stage::append(ggml::Context* ctx, ggml::Graph* graph) {
     _chunk_rows.push_back(std::clamp<int64_t>(static_cast<int64_t>(kChunkBytes / p.row_bytes), 1, p.rows()));
     _chunks.push_back((p.rows() + _chunk_rows.back() - 1) / _chunk_rows.back());
   }
+  size_t most_rows = 0;
+  for (size_t e = 0; e < _first_small; ++e) most_rows = std::max(most_rows, _experts[e]->rows.size());
+  _only_expert.assign(most_rows, 0);
   _execution.append_custom(ctx, graph, [this](int ith, int nth) { convert(ith, nth); });
-
-  if (_first_small > 0) {
-    size_t rows = 0;
-    for (size_t e = 0; e < _first_small; ++e) rows = std::max(rows, _experts[e]->rows.size());
-    _only_expert.assign(rows, 0);
-    for (const Converted& c : _converted) _gathered.emplace_back(c.row_bytes * rows);
-    for (const ExpertProduct& p : _products) _results.emplace_back(sizeof(float) * static_cast<size_t>(p.rows()) * rows);
-    for (size_t e = 0; e < _first_small; ++e) append_batch(ctx, graph, e);
-  }
-  if (_first_small < _experts.size()) {
-    const size_t small = _experts.size() - _first_small;
-    _left.reset(new std::atomic<int64_t>[small * _products.size()]);
-    for (size_t i = 0; i < small * _products.size(); ++i) _left[i] = _chunks[i % _products.size()];
-    _execution.append_custom(ctx, graph, [this](int, int nth) { dot_products(nth); });
-  }
+  _execution.append_custom(ctx, graph, [this](int ith, int nth) { work(ith, nth); });
 }
 
 const uint8_t* Stage::input_row(const Converted& converted, const RoutedRow& row) const {
@@ -129,23 +119,49 @@ void Stage::convert(int ith, int nth) {
   }
 }
 
-void Stage::dot_products(int) {
-  int64_t chunks_per_expert = 0;
-  for (const int64_t chunks : _chunks) chunks_per_expert += chunks;
-  const int64_t items = chunks_per_expert * static_cast<int64_t>(_experts.size() - _first_small);
-  for (;;) {
-    const int64_t item = _next_item.fetch_add(1, std::memory_order_relaxed);
-    if (item >= items || _execution.failed()) return;
-    const size_t expert = static_cast<size_t>(item / chunks_per_expert);
-    int64_t chunk = item % chunks_per_expert;
-    size_t product = 0;
-    while (chunk >= _chunks[product]) chunk -= _chunks[product++];
-    dot_chunk(expert, product, chunk);
+void Stage::cut(int nth) {
+  // Enough items to keep every thread busy to the end; one an expert where there are many experts.
+  if (_first_small > 0) {
+    const auto wanted = (kItemsPerThread * nth + static_cast<int64_t>(_first_small) - 1) / static_cast<int64_t>(_first_small);
+    int64_t most = _products.front().rows() / kRowGroup;
+    for (const ExpertProduct& p : _products) most = std::min(most, p.rows() / kRowGroup);
+    _blocks = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(most, 1));
+  }
+  _left.reset(new std::atomic<int64_t>[_experts.size() * _products.size()]);
+  for (size_t e = 0; e < _experts.size(); ++e) {
+    for (size_t p = 0; p < _products.size(); ++p) _left[e * _products.size() + p] = e < _first_small ? _blocks : _chunks[p];
   }
 }
 
-void Stage::dot_chunk(size_t small, size_t product, int64_t chunk) {
-  const size_t expert = _first_small + small;
+void Stage::work(int ith, int nth) {
+  std::call_once(_cut, [&] { cut(nth); });
+  const int64_t batches = static_cast<int64_t>(_first_small) * _blocks;
+  int64_t chunks = 0;
+  for (const int64_t c : _chunks) chunks += c;
+  const int64_t items = batches + chunks * static_cast<int64_t>(_experts.size() - _first_small);
+  Bench bench;
+  for (;;) {
+    const int64_t item = _next_item.fetch_add(1, std::memory_order_relaxed);
+    if (item >= items || _execution.failed()) return;
+    if (item < batches) {
+      batch_item(item, bench, _execution.engine()->single_thread_pool(ith));
+    } else {
+      dot_item(item - batches);
+    }
+  }
+}
+
+void Stage::dot_item(int64_t item) {
+  int64_t chunks = 0;
+  for (const int64_t c : _chunks) chunks += c;
+  const size_t expert = _first_small + static_cast<size_t>(item / chunks);
+  int64_t chunk = item % chunks;
+  size_t product = 0;
+  while (chunk >= _chunks[product]) chunk -= _chunks[product++];
+  dot_chunk(expert, product, chunk);
+}
+
+void Stage::dot_chunk(size_t expert, size_t product, int64_t chunk) {
   const ExpertProduct& p = _products[product];
   const size_t use = use_of(expert, product);
   const uint8_t* weights = _execution.lease().wait(use);
@@ -160,59 +176,80 @@ void Stage::dot_chunk(size_t small, size_t product, int64_t chunk) {
       p.traits->vec_dot(n, result + r, 0, weights + static_cast<size_t>(r) * p.row_bytes, 0, x, 0, 1);
     }
   }
-  if (_left[small * _products.size() + product].fetch_sub(1, std::memory_order_acq_rel) == 1) _execution.lease().release(use);
+  if (_left[expert * _products.size() + product].fetch_sub(1, std::memory_order_acq_rel) == 1) _execution.lease().release(use);
 }
 
-void Stage::append_batch(ggml::Context* ctx, ggml::Graph* graph, size_t expert) {
+Stage::Range Stage::block_of(size_t product, int64_t block) const {
+  const int64_t rows = _products[product].rows();
+  const auto edge = [&](int64_t b) { return b == _blocks ? rows : rows * b / _blocks / kRowGroup * kRowGroup; };
+  return {edge(block), edge(block + 1)};
+}
+
+void Stage::batch_item(int64_t item, Bench& bench, ggml::ThreadPool* pool) {
+  const size_t expert = static_cast<size_t>(item / _blocks);
+  const int64_t block = item % _blocks;
+  gather(expert, bench);
+  multiply(expert, block, bench, pool);
+  scatter(expert, block, bench);
+  for (size_t p = 0; p < _products.size(); ++p) {
+    if (_left[expert * _products.size() + p].fetch_sub(1, std::memory_order_acq_rel) == 1) _execution.lease().release(use_of(expert, p));
+  }
+}
+
+void Stage::gather(size_t expert, Bench& bench) const {
+  const auto& rows = _experts[expert]->rows;
+  bench.gathered.resize(_converted.size());
+  for (size_t c = 0; c < _converted.size(); ++c) {
+    const size_t row_bytes = _converted[c].row_bytes;
+    bench.gathered[c].resize(std::max(bench.gathered[c].size(), rows.size() * row_bytes));
+    for (size_t r = 0; r < rows.size(); ++r) {
+      std::memcpy(bench.gathered[c].data() + r * row_bytes, input_row(_converted[c], rows[r]), row_bytes);
+    }
+  }
+}
+
+void Stage::multiply(size_t expert, int64_t block, Bench& bench, ggml::ThreadPool* pool) {
   const auto& g = api();
-  const int64_t rows = static_cast<int64_t>(_experts[expert]->rows.size());
-  _batches.push_back(std::make_unique<Batch>());
-  Batch& batch = *_batches.back();
-  batch.stage = this;
-  batch.expert = expert;
-  _execution.append_custom(ctx, graph, [this, &batch](int ith, int nth) { gather(batch, ith, nth); });
+  const int64_t count = static_cast<int64_t>(_experts[expert]->rows.size());
+  bench.graph.resize(g.ggml_graph_overhead_custom(_products.size(), false) + (4 * _products.size() + 1) * g.ggml_tensor_overhead() + 1024);
+  std::unique_ptr<ggml::Context, void (*)(ggml::Context*)> ctx(g.ggml_init({bench.graph.size(), bench.graph.data(), true}), g.ggml_free);
+  ggml::Graph* graph = g.ggml_new_graph_custom(ctx.get(), _products.size(), false);
+  bench.results.resize(_products.size());
   for (size_t i = 0; i < _products.size(); ++i) {
     const ExpertProduct& p = _products[i];
-    ggml::Tensor* weights = g.ggml_new_tensor_3d(ctx, p.weights->info->type, p.columns(), p.rows(), 1);
-    ggml::Tensor* x = g.ggml_new_tensor_3d(ctx, p.traits->vec_dot_type, p.columns(), 1, rows);
-    ggml::Tensor* ids = g.ggml_new_tensor_3d(ctx, ggml::kTypeI32, 1, rows, 1);
-    ggml::Tensor* result = g.ggml_new_tensor_3d(ctx, ggml::kTypeF32, p.rows(), 1, rows);
-    x->data = _gathered[_converted_index[i]].data();
+    const Range range = block_of(i, block);
+    const int64_t rows = range.end - range.begin;
+    bench.results[i].resize(std::max(bench.results[i].size(), sizeof(float) * static_cast<size_t>(rows * count)));
+    ggml::Tensor* weights = g.ggml_new_tensor_3d(ctx.get(), p.weights->info->type, p.columns(), rows, 1);
+    ggml::Tensor* x = g.ggml_new_tensor_3d(ctx.get(), p.traits->vec_dot_type, p.columns(), 1, count);
+    ggml::Tensor* ids = g.ggml_new_tensor_3d(ctx.get(), ggml::kTypeI32, 1, count, 1);
+    ggml::Tensor* result = g.ggml_new_tensor_3d(ctx.get(), ggml::kTypeF32, rows, 1, count);
+    weights->data = const_cast<uint8_t*>(_execution.lease().wait(use_of(expert, i))) + static_cast<size_t>(range.begin) * p.row_bytes;
+    x->data = bench.gathered[_converted_index[i]].data();
     ids->data = _only_expert.data();
-    result->data = _results[i].data();
+    result->data = bench.results[i].data();
     result->op = ggml::kOpMulMatId;
     std::memcpy(result->op_params, p.node->op_params, sizeof(result->op_params));
     result->flags |= ggml::kFlagCompute;
     result->src[0] = weights;
     result->src[1] = x;
     result->src[2] = ids;
-    batch.weights.push_back(weights);
     g.ggml_graph_add_node(graph, result);
   }
-  _execution.append_custom(ctx, graph, [this, &batch](int ith, int nth) { scatter(batch, ith, nth); });
+  ggml::GraphPlan plan = g.ggml_graph_plan(graph, 1, pool);
+  bench.work.resize(std::max(bench.work.size(), plan.work_size));
+  plan.work_data = bench.work.data();
+  if (g.ggml_graph_compute(graph, &plan) != ggml::kStatusSuccess) throw Error("ggml could not multiply by an expert's weights");
 }
 
-void Stage::gather(Batch& batch, int ith, int nth) {
-  const auto& rows = _experts[batch.expert]->rows;
-  for (size_t c = 0; c < _converted.size(); ++c) {
-    for (size_t r = static_cast<size_t>(ith); r < rows.size(); r += static_cast<size_t>(nth)) {
-      std::memcpy(_gathered[c].data() + r * _converted[c].row_bytes, input_row(_converted[c], rows[r]), _converted[c].row_bytes);
-    }
-  }
-  if (ith != 0) return;
+void Stage::scatter(size_t expert, int64_t block, const Bench& bench) const {
+  const auto& rows = _experts[expert]->rows;
   for (size_t i = 0; i < _products.size(); ++i) {
-    batch.weights[i]->data = const_cast<uint8_t*>(_execution.lease().wait(use_of(batch.expert, i)));
-  }
-}
-
-void Stage::scatter(Batch& batch, int ith, int nth) {
-  const auto& rows = _experts[batch.expert]->rows;
-  for (size_t i = 0; i < _products.size(); ++i) {
-    const size_t bytes = sizeof(float) * static_cast<size_t>(_products[i].rows());
-    for (size_t r = static_cast<size_t>(ith); r < rows.size(); r += static_cast<size_t>(nth)) {
-      std::memcpy(_products[i].result(rows[r]), _results[i].data() + r * bytes, bytes);
+    const Range range = block_of(i, block);
+    const size_t bytes = sizeof(float) * static_cast<size_t>(range.end - range.begin);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      std::memcpy(_products[i].result(rows[r]) + range.begin, bench.results[i].data() + r * bytes, bytes);
     }
-    if (ith == 0) _execution.lease().release(use_of(batch.expert, i));
   }
 }
 

@@ -34,12 +34,19 @@ PlaneCache::PlaneCache(const std::vector<File>& files, std::vector<Plane> planes
       _arena(all_slot_bytes(_planes)),
       _states(_planes.size()),
       _popularity(_planes.size(), settings.ranking, settings.half_life) {
+  if (settings.piece == 0 || settings.piece % kBlock != 0) {
+    throw Error("reads of " + std::to_string(settings.piece) + " bytes are not a multiple of " + std::to_string(kBlock));
+  }
+  for (const Plane& plane : _planes) {
+    if (plane.length == 0) throw ModelError("a plane at byte " + std::to_string(plane.offset) + " is empty");
+  }
   for (size_t c = 0; c < _arena.classes().size(); ++c) _evictable.emplace_back(_planes.size());
 }
 
 PlaneCache::~PlaneCache() {
-  _pool.drop_queued(this);
+  const std::vector<Read> dropped = _pool.drop_queued(this);
   std::unique_lock lock(_mutex);
+  _in_flight -= dropped.size();
   _changed.wait(lock, [this] { return _in_flight == 0; });  // reads that have started write into slots
 }
 
@@ -58,6 +65,7 @@ size_t PlaneCache::total_bytes() const { return _arena.total_bytes(); }
 
 void PlaneCache::resize(size_t bytes) {
   std::lock_guard lock(_mutex);
+  if (_uses) throw Error("the plane cache cannot be resized while an operation uses it");
   if (bytes < _arena.minimum_bytes()) {
     throw BudgetError("a plane cache of " + std::to_string(bytes) + " bytes cannot hold one layer's working set of " +
                       std::to_string(_arena.minimum_bytes()) + " bytes");
@@ -164,11 +172,22 @@ void PlaneCache::pump(std::vector<Read>* reads) {
   }
 }
 
+void PlaneCache::check_uses(const std::vector<PlaneUse>& uses) {
+  std::vector<uint32_t> planes;
+  for (const PlaneUse& use : uses) {
+    if (_arena.classes()[_arena.class_of(use.plane)].slots == 0) throw Error("the plane cache has no memory yet: resize it first");
+    planes.push_back(use.plane);
+  }
+  std::sort(planes.begin(), planes.end());
+  if (std::adjacent_find(planes.begin(), planes.end()) != planes.end()) throw Error("an operation may use a plane only once");
+}
+
 void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
   std::vector<Read> reads;
   {
     std::lock_guard lock(_mutex);
-    if (_uses) throw Error("a plane cache serves one operation at a time");
+    if (_uses) throw Error("the plane cache serves one operation at a time");
+    check_uses(uses);
     _error.clear();
     _use_count = uses.size();
     _next_use = 0;
@@ -178,7 +197,7 @@ void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
     for (size_t i = 0; i < uses.size(); ++i) {
       const uint32_t plane = uses[i].plane;
       _uses[i].want = uses[i];
-      _popularity.touch(plane, uses[i].weight, now);
+      _popularity.touch(plane, uses[i].weight, _settings.ranking == Ranking::kRecency ? ++_touches : now);
       uint32_t& left = room[_arena.class_of(plane)];
       if (_states[plane].phase == Phase::kResident && left > 0) {
         --left;
@@ -258,8 +277,11 @@ const uint8_t* PlaneCache::wait_slow(size_t index, const std::function<bool()>& 
   const uint8_t* bytes = nullptr;
   bool aborted = false;
   while (!(bytes = ready.load(std::memory_order_relaxed)) && _error.empty()) {
-    if ((aborted = abort())) break;
     _changed.wait_for(lock, std::chrono::milliseconds(5));
+    lock.unlock();  // the caller's function may need what a thread that waits for this lock holds
+    aborted = abort();
+    lock.lock();
+    if (aborted) break;
   }
   if (--_waiters == 0) _wait_seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - _wait_started).count();
   if (bytes) return bytes;
@@ -284,6 +306,7 @@ void PlaneCache::Lease::release(size_t index) {
   {
     std::lock_guard lock(_cache._mutex);
     Use& use = _cache._uses[index];
+    if (!use.issued || use.released) return;
     use.released = true;
     use.data.store(nullptr, std::memory_order_relaxed);
     _cache._states[use.want.plane].use = UINT32_MAX;

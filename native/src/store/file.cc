@@ -48,6 +48,12 @@ int apply_fault(uint64_t offset, size_t* length) {
 // O_NONBLOCK means nothing to a regular file; without it, opening a pipe waits for a writer.
 constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
 
+// Some network and FUSE file systems accept O_DIRECT and then refuse to read.
+bool reads(int fd) {
+  alignas(kBlock) static thread_local char block[kBlock];
+  return ::pread(fd, block, sizeof(block), 0) >= 0 || errno != EINVAL;
+}
+
 int open_unbuffered(const char* path) {
 #if defined(__APPLE__)
   const int fd = ::open(path, kOpenFlags);
@@ -75,6 +81,10 @@ void set_read_fault(const ReadFault& wanted) {
 File::File(const std::string& path, bool unbuffered) : _path(path) {
   if (unbuffered) {
     _fd = open_unbuffered(path.c_str());
+    if (_fd >= 0 && !reads(_fd)) {
+      ::close(_fd);
+      _fd = -1;
+    }
     _unbuffered = _fd >= 0;
   }
   if (_fd < 0) _fd = ::open(path.c_str(), kOpenFlags);

@@ -8,6 +8,7 @@
 namespace edgemoe {
 
 ReadPool::ReadPool(int threads) {
+  if (threads < 1) throw Error("reading needs at least one thread, not " + std::to_string(threads));
   for (int i = 0; i < threads; ++i) _threads.emplace_back([this] { run(); });
 }
 

@@ -116,6 +116,8 @@ class Engine {
   // For the executor.
   PlaneCache& cache();
   ggml::ThreadPool* thread_pool() const { return _thread_pool; }
+  /// @brief A pool for a worker thread of the shared pool to run a graph by itself.
+  ggml::ThreadPool* single_thread_pool(int worker) { return _single_pools.at(static_cast<size_t>(worker)); }
   double tokens() const { return _tokens; }
   /// @brief Counts a group's routing once per batch, whichever of its tensors is executed first.
   void count(const StoredTensor& tensor, const RoutingEvent& event);
@@ -138,6 +140,7 @@ class Engine {
   std::unique_ptr<PlaneCache> _cache;
   std::unique_ptr<CopyReader> _row_reader;
   ggml::ThreadPool* _thread_pool = nullptr;
+  std::vector<ggml::ThreadPool*> _single_pools;
   std::atomic<bool> _cancelled{false};
   std::mutex _error_mutex;
   std::exception_ptr _error;

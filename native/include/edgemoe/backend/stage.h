@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "edgemoe/backend/engine.h"
@@ -32,9 +33,11 @@ struct ExpertProduct {
 
 /// @brief Products over one input, appended to a graph as a few nodes.
 ///
-/// Experts with few rows are computed by dot products, chunk by chunk, on whichever thread is free; experts with many
-/// rows are handed to ggml's own MUL_MAT_ID, one at a time, over gathered rows. Both give the bits that stock
-/// llama.cpp gives, because ggml chooses its kernel by the number of rows of each expert.
+/// Work is cut into items that any free thread takes. Experts with few rows are computed by dot products, a chunk of
+/// weight rows at a time; experts with many rows by ggml's own MUL_MAT_ID over gathered rows, run by the one thread that
+/// took the item, so that threads never wait for each other between experts. Both give the bits that stock llama.cpp
+/// gives, because ggml chooses its kernel by the number of rows of each expert, and no kernel's result for one element
+/// depends on which others are computed with it.
 class Stage {
  public:
   /// @brief From this many rows on, ggml's tiled kernels take over (ggml_tiled_min_batch in ggml-cpu/tiled).
@@ -48,7 +51,7 @@ class Stage {
 
   /// @brief Orders the experts (resident first, then by rows, most first) and lists the planes in order of use.
   void order(std::vector<PlaneUse>* uses);
-  size_t node_count() const;
+  static constexpr size_t kNodes = 2;
   void append(ggml::Context* ctx, ggml::Graph* graph);
 
   const std::vector<ExpertProduct>& products() const { return _products; }
@@ -62,12 +65,17 @@ class Stage {
     size_t row_bytes;
     std::vector<uint8_t> bytes;
   };
-  // An expert with many rows, on its way through ggml's kernel.
-  struct Batch {
-    Stage* stage;
-    size_t expert;  // index into _experts
-    std::vector<ggml::Tensor*> weights;
-    std::vector<const uint8_t*> results;
+  // What one thread needs to run ggml's kernel on its own.
+  struct Bench {
+    std::vector<std::vector<uint8_t>> gathered;  // input rows of one expert, by converted form
+    std::vector<std::vector<uint8_t>> results;   // by product
+    std::vector<uint8_t> graph;
+    std::vector<uint8_t> work;
+  };
+  // Weight rows [begin, end) of a product.
+  struct Range {
+    int64_t begin;
+    int64_t end;
   };
 
   bool many(const RoutedExpert& expert) const { return expert.rows.size() >= kManyRows; }
@@ -76,11 +84,15 @@ class Stage {
   Converted& converted_for(const ExpertProduct& product);
 
   void convert(int ith, int nth);
-  void dot_products(int nth);
+  void work(int ith, int nth);
+  void cut(int nth);
+  Range block_of(size_t product, int64_t block) const;
+  void batch_item(int64_t item, Bench& bench, ggml::ThreadPool* pool);
+  void gather(size_t expert, Bench& bench) const;
+  void multiply(size_t expert, int64_t block, Bench& bench, ggml::ThreadPool* pool);
+  void scatter(size_t expert, int64_t block, const Bench& bench) const;
+  void dot_item(int64_t item);
   void dot_chunk(size_t expert, size_t product, int64_t chunk);
-  void gather(Batch& batch, int ith, int nth);
-  void scatter(Batch& batch, int ith, int nth);
-  void append_batch(ggml::Context* ctx, ggml::Graph* graph, size_t expert);
 
   Execution& _execution;
   std::vector<ExpertProduct> _products;
@@ -91,12 +103,11 @@ class Stage {
   std::vector<size_t> _converted_index;  // of each product
   std::vector<int64_t> _chunk_rows;      // of each product
   std::vector<int64_t> _chunks;          // of each product
+  int64_t _blocks = 1;                   // into which each expert with many rows is cut
+  std::once_flag _cut;
   std::atomic<int64_t> _next_item{0};
-  std::unique_ptr<std::atomic<int64_t>[]> _left;  // chunks to do, by expert and product
-  std::vector<std::unique_ptr<Batch>> _batches;
-  std::vector<int32_t> _only_expert;            // ids of a batch: its rows all use the one expert it is given
-  std::vector<std::vector<uint8_t>> _gathered;  // by converted form
-  std::vector<std::vector<uint8_t>> _results;   // by product
+  std::unique_ptr<std::atomic<int64_t>[]> _left;  // items to do: by use, chunks or blocks
+  std::vector<int32_t> _only_expert;              // ids of a batch: its rows all use the one expert it is given
 };
 
 }  // namespace edgemoe

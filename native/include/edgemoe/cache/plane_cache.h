@@ -70,7 +70,7 @@ class PlaneCache final : private ReadSink {
   /// @brief An operation's hold over the planes that it consumes, in order.
   class Lease {
    public:
-    /// @param now tokens processed so far, the clock of the popularity.
+    /// @param uses each plane at most once. @param now tokens processed so far, the clock of the popularity.
     Lease(PlaneCache& cache, std::vector<PlaneUse> uses, double now, std::function<bool()> abort);
     ~Lease();
     Lease(const Lease&) = delete;
@@ -105,6 +105,7 @@ class PlaneCache final : private ReadSink {
   };
 
   void on_read(const Read& read, const std::string& error) override;
+  void check_uses(const std::vector<PlaneUse>& uses);
   void open_lease(std::vector<PlaneUse> uses, double now);
   void close_lease();
   const uint8_t* wait_slow(size_t index, const std::function<bool()>& abort);
@@ -137,6 +138,7 @@ class PlaneCache final : private ReadSink {
   uint64_t _in_flight = 0;  // reads handed to the pool that have not ended
   std::chrono::steady_clock::time_point _wait_started;
   double _wait_seconds = 0;
+  double _touches = 0;  // the clock of Ranking::kRecency
   uint64_t _bytes_read = 0;
   uint64_t _resident_bytes = 0;
 };

@@ -36,9 +36,11 @@ struct Read {
   uint32_t tag = 0;  ///< for the sink's use
 };
 
-/// @brief A fixed set of threads that run reads; each read ends with exactly one call of its sink.
+/// @brief A fixed set of threads that run reads; each read ends with one call of its sink, unless it is dropped
+/// before it starts (by drop_queued or the destructor).
 class ReadPool {
  public:
+  /// @param threads at least 1.
   explicit ReadPool(int threads);
   ~ReadPool();  ///< drops what has not started, waits for what has
   ReadPool(const ReadPool&) = delete;
