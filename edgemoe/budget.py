@@ -26,11 +26,12 @@ _LOADING = 24 * MIB
 _VOCABULARY_BYTES_PER_TOKEN = 450
 # ggml's work buffer, stacks, and what Python allocates while it generates.
 _WORKING = 32 * MIB
-# What figures like these do not foresee.
+# What figures like these do not foresee, and what the kernel keeps for the process (page tables, sockets, files).
 _MARGIN = 8 * MIB
-_MARGIN_SHARE = 128
-# Attention scores and other compute buffers may take this share of what is left for them and the experts.
-_COMPUTE_SHARE = 0.25
+_MARGIN_SHARE = 64
+# Compute buffers may take this share of what is left for them and the experts. It is large because they take it only
+# while a prompt is computed: afterwards the memory goes back to the experts.
+_COMPUTE_SHARE = 0.6
 # The KV cache of a context whose length was not asked for may take this share.
 _STATE_SHARE = 0.25
 _SMALLEST_UBATCH = 32
@@ -148,8 +149,8 @@ class _Builder:
             "dense weights": summary.dense_bytes - summary.embedding_bytes - skipped,
             "token embedding": 0 if embedding_on_disk else summary.embedding_bytes,
             "KV cache": context.state,
-            "compute buffers": context.compute + context.output,
-            "working memory": _WORKING + self._expert_scratch(shape.n_ubatch),
+            "compute buffers": context.compute + context.output + self._expert_scratch(shape.n_ubatch),
+            "working memory": _WORKING,
             "margin": margin(request.budget),
         }
         if request.adapters:

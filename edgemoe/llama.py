@@ -30,6 +30,8 @@ from edgemoe.residence import Residence  # noqa: E402  (needs the loaded library
 
 logger = logging.getLogger("edgemoe")
 
+# llama_cpp sorts the vocabulary of each token as a list of (float, int) pairs: three objects, and four references.
+_SORTED_TOKEN_BYTES = 256
 _ROWS_AT_ONCE = 64  # when every row's logits are asked for, so that llama.cpp's own copy stays small
 
 _parent_log_softmax = llama_cpp.Llama.logits_to_logprobs
@@ -191,6 +193,7 @@ class Llama(llama_cpp.Llama):
         before = self._keep_rows
         if before != "all":
             wanted = kwargs.get("logprobs") is not None
+            self._residence.lend("log probabilities", wanted * self._n_vocab * _SORTED_TOKEN_BYTES)
             self._keep_rows = "newest" if not wanted else "all" if kwargs.get("echo") else "generated"
             if self._keep_rows == "all":
                 self.reset()  # the prompt's own logits are asked for: no part of it may come from the KV cache
@@ -201,6 +204,7 @@ class Llama(llama_cpp.Llama):
             if before != "all":
                 self.scores.forget_from(0)
                 self._residence.lend("logits", 0)
+                self._residence.lend("log probabilities", 0)
 
     def _begin(self) -> int:
         turn = self._turns.begin()

@@ -35,7 +35,10 @@ READ_PIECE = 256 * 1024
 HALF_LIFE = 256.0
 """Tokens after which a use of an expert counts half for keeping it."""
 _DENSE_CTX = 4096
+_PROMPT = "prompt"
 _SMALL_LOAN = 4 * MIB
+_SMALL_BATCH = 32
+"""Tokens up to which a batch is computed without taking memory from the experts."""
 
 _open: weakref.WeakSet[Residence] = weakref.WeakSet()
 
@@ -64,6 +67,7 @@ class Residence:
         self._loans_lock = threading.Lock()
         self._lent = 0
         self._cache_bytes = 0
+        self._room = 0  # what the budget leaves for experts while single tokens are computed
         self._minimum_cache = 0
         self._pending = 0  # promised to this model, but not yet resident
         self._trace: TraceWriter | None = None
@@ -164,21 +168,28 @@ class Residence:
         if self.budget is None:
             return full
         others = sum(r._pending for r in list(_open))
-        untouched = plan.parts["compute buffers"] + plan.parts["working memory"]
-        left = self.budget - machine.rss() - others - untouched
-        if left < self._minimum_cache:
-            needed = self.budget + self._minimum_cache - left
+        left = self.budget - machine.rss() - others - plan.parts["working memory"] - self._batch_bytes(_SMALL_BATCH)
+        prompt = self._batch_bytes(plan.shape.n_ubatch) - self._batch_bytes(_SMALL_BATCH)
+        if left - prompt < self._minimum_cache:
+            needed = self.budget + self._minimum_cache - left + prompt
             raise BudgetError(
                 f"a budget of {format_size(self.budget)} is too small for {self._summary.path.name}: "
                 f"the smallest is {format_size(needed)}\n{plan.table()}"
             )
-        return min(max(left - margin(self.budget), self._minimum_cache), full)
+        self._room = max(left - margin(self.budget), self._minimum_cache + prompt)
+        return min(self._room, full)
+
+    def _batch_bytes(self, tokens: int) -> int:
+        """What computing a batch of `tokens` writes: compute buffers are touched in proportion."""
+        assert self.plan is not None
+        share = min(1.0, tokens / self.plan.shape.n_ubatch)
+        return int(self.plan.parts["compute buffers"] * share)
 
     # Computing
 
     def decode(self, context: Any, batch: Any) -> int:
         """llama_decode; called on the model's own thread."""
-        self._settle_loans()
+        self._make_room_for(batch.n_tokens)
         code = bindings.llama_decode(context, batch)
         if self._trace is not None:
             self._trace.write(self._engine.take_trace())
@@ -205,6 +216,18 @@ class Residence:
 
     # Loans of cache memory
 
+    def _make_room_for(self, tokens: int) -> None:
+        """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow."""
+        if self.plan is not None:
+            wanted = 0 if tokens <= _SMALL_BATCH else self._batch_bytes(tokens) - self._batch_bytes(_SMALL_BATCH)
+            had = self._loans.get(_PROMPT, 0)
+            if wanted > had or (had and wanted == 0):
+                if wanted == 0:
+                    self._engine.release_compute()
+                with self._loans_lock:
+                    self._loans[_PROMPT] = wanted
+        self._settle_loans()
+
     def lend(self, name: str, size: int) -> None:
         """Takes `size` bytes out of the cache for the use `name`, in place of what it had before."""
         with self._loans_lock:
@@ -222,16 +245,15 @@ class Residence:
     def _settle_loans(self) -> None:
         with self._loans_lock:
             total = sum(self._loans.values())
-        if total == self._lent or self.plan is None or self.budget is None:
+        if total == self._lent or self.plan is None or self.budget is None or self._cache_wanted is not None:
             return
         self._lent = total
-        self._engine.set_cache(max(self._minimum_cache, self._cache_bytes - total))
+        self._engine.set_cache(max(self._minimum_cache, min(self._cache_bytes, self._room - total)))
 
     def _update_pending(self) -> None:
         assert self.plan is not None
         stats = self._engine.stats()
-        untouched = self.plan.parts["compute buffers"] + self.plan.parts["working memory"]
-        self._pending = stats["cache_bytes"] - stats["resident_bytes"] + untouched
+        self._pending = stats["cache_bytes"] - stats["resident_bytes"] + self.plan.parts["working memory"]
 
     def stats(self, clock: _Clock) -> Stats:
         native = self._engine.stats()

@@ -44,6 +44,7 @@ EDGEMOE_SAME_VALUE(kOpCustom, GGML_OP_CUSTOM);
 EDGEMOE_SAME_VALUE(kOpGlu, GGML_OP_GLU);
 
 EDGEMOE_SAME_VALUE(kFlagCompute, GGML_TENSOR_FLAG_COMPUTE);
+EDGEMOE_SAME_VALUE(kUsageCompute, GGML_BACKEND_BUFFER_USAGE_COMPUTE);
 
 static_assert(edgemoe::testing::same_abi<edgemoe::ggml::Status, ggml_status>());
 EDGEMOE_SAME_VALUE(kStatusAllocFailed, GGML_STATUS_ALLOC_FAILED);

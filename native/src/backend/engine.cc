@@ -1,5 +1,8 @@
 #include "edgemoe/backend/engine.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -155,6 +158,24 @@ void Engine::attach(void* llama_context, int threads) {
 }
 
 void Engine::detach(void* llama_context) { ggml::api().llama_detach_threadpool(llama_context); }
+
+void Engine::note_compute_buffer(const ggml::Buffer* buffer) {
+  if (!buffer || buffer->usage != ggml::kUsageCompute || !ggml::api().ggml_backend_buft_is_host(buffer->buft)) return;
+  auto* base = static_cast<uint8_t*>(buffer->iface.get_base(const_cast<ggml::Buffer*>(buffer)));
+  _compute_buffers[base] = buffer->size;
+}
+
+void Engine::release_compute() {
+#if defined(MADV_DONTNEED) && defined(__linux__)
+  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  for (const auto& [base, size] : _compute_buffers) {
+    const uint64_t begin = align_up(reinterpret_cast<uintptr_t>(base), page);
+    const uint64_t end = align_down(reinterpret_cast<uintptr_t>(base) + size, page);
+    if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
+#endif
+  _compute_buffers.clear();
+}
 
 void Engine::set_error(std::exception_ptr error) {
   std::lock_guard lock(_error_mutex);

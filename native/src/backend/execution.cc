@@ -108,6 +108,7 @@ ggml::Graph* Execution::build(ggml::Context* ctx) {
   size_t nodes = 0;
   for (const Step& step : _steps) nodes += step.stage ? Stage::kNodes : 1;
   ggml::Graph* graph = api().ggml_new_graph_custom(ctx, nodes, false);
+  if (_engine) _engine->note_compute_buffer(api().ggml_graph_node(_graph, 0)->buffer);
   size_t table = 0;
   for (const Step& step : _steps) {
     if (step.stage) {

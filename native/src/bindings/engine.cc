@@ -85,6 +85,7 @@ void bind_engine(nb::module_& m) {
           "attach", [](Engine& e, uintptr_t context, int threads) { e.attach(reinterpret_cast<void*>(context), threads); },
           nb::arg("context"), nb::arg("threads"))
       .def("detach", [](Engine& e, uintptr_t context) { e.detach(reinterpret_cast<void*>(context)); }, nb::arg("context"))
+      .def("release_compute", &Engine::release_compute, "Give the memory of the compute buffers back until the next batch.")
       .def("cancel", &Engine::cancel)
       .def("clear_cancel", &Engine::clear_cancel)
       .def_prop_ro("cancelled", &Engine::cancelled)

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -95,6 +96,10 @@ class Engine {
   void attach(void* llama_context, int threads);
   void detach(void* llama_context);
 
+  /// @brief Gives the memory of the compute buffers back to the system: between batches it holds nothing of value.
+  /// Not while the context computes.
+  void release_compute();
+
   void cancel() { _cancelled = true; }
   void clear_cancel() { _cancelled = false; }
   bool cancelled() const { return _cancelled.load(std::memory_order_relaxed); }
@@ -123,6 +128,8 @@ class Engine {
   void count(const StoredTensor& tensor, const RoutingEvent& event);
   void add_expert_time(double seconds) { _expert_time = _expert_time + seconds; }
   void add_adapter_bytes(int64_t bytes) { _adapter_bytes += static_cast<uint64_t>(bytes); }
+  /// @brief Remembers a buffer that graphs compute in, for release_compute().
+  void note_compute_buffer(const ggml::Buffer* buffer);
   /// @brief Reads rows of an embedding to `dst`, one after the other.
   void read_rows(const StoredTensor& tensor, const std::vector<int32_t>& rows, uint8_t* dst);
 
@@ -139,6 +146,7 @@ class Engine {
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;
   std::unique_ptr<CopyReader> _row_reader;
+  std::map<uint8_t*, size_t> _compute_buffers;  // base and size
   ggml::ThreadPool* _thread_pool = nullptr;
   std::vector<ggml::ThreadPool*> _single_pools;
   std::atomic<bool> _cancelled{false};

@@ -45,6 +45,7 @@ enum Op : int32_t {
   kOpGlu = 100,
 };
 
+inline constexpr int32_t kUsageCompute = 2;    // GGML_BACKEND_BUFFER_USAGE_COMPUTE
 inline constexpr int32_t kFlagCompute = 16;  // GGML_TENSOR_FLAG_COMPUTE
 
 enum Status : int32_t { kStatusAllocFailed = -2, kStatusFailed = -1, kStatusSuccess = 0, kStatusAborted = 1 };
