@@ -327,5 +327,3 @@ def _settle(future: Future[Any]) -> None:
 
 def _quantized(ggml_type: int) -> bool:
     return ggml_type not in (llama_cpp.GGML_TYPE_F32, llama_cpp.GGML_TYPE_F16, _GGML_TYPE_BF16)
-
-

@@ -10,11 +10,11 @@ import threading
 from pathlib import Path
 
 import pytest
+
+from edgemoe import EdgeMoEError, Llama, ModelError, ReadError, _native
 from models import write_model
 from models.corrupt import CORRUPTIONS, corrupt, flip_header_bytes
 from stock import greedy
-
-from edgemoe import EdgeMoEError, Llama, ModelError, ReadError, _native
 
 SMALL = {"n_embd": 64, "n_expert": 4, "n_layer": 2, "n_ff_exp": 64}
 
@@ -110,6 +110,12 @@ def test_unreadable_file(good: Path, tmp_path: Path) -> None:
             Llama(path)
 
 
+def evaluate_much(model: Llama) -> None:
+    for start in range(0, 200, 50):
+        model.reset()
+        model.eval(list(range(start, start + 50)))
+
+
 @pytest.mark.parametrize("fault", ["fails", "shrinks"])
 def test_disk_that_fails_while_running(model_factory, fault: str) -> None:
     path = model_factory("qwen3moe", n_expert=32, expert_type="Q8_0")[0]
@@ -119,9 +125,7 @@ def test_disk_that_fails_while_running(model_factory, fault: str) -> None:
         _native.set_read_fault(**faults[fault])
         try:
             with pytest.raises(ReadError, match="qwen3moe"):
-                for start in range(0, 200, 50):
-                    model.reset()
-                    model.eval(list(range(start, start + 50)))
+                evaluate_much(model)
         finally:
             _native.set_read_fault()
         assert greedy(model, [1, 2, 3, 4], 8) == expected

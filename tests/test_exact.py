@@ -7,10 +7,10 @@ import random
 
 import numpy as np
 import pytest
-from models import ARCHITECTURES
-from stock import decode_logits, greedy, prompt_logits, stock_llama
 
 from edgemoe import Llama, machine
+from models import ARCHITECTURES
+from stock import decode_logits, greedy, prompt_logits, stock_llama
 
 MOE = [name for name in ARCHITECTURES if name != "llama"]
 EXPERT_TYPES = ["F16", "BF16", "F32", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q2_K", "Q3_K", "IQ4_XS", "MXFP4"]
@@ -22,9 +22,11 @@ def both(path: object, **kwargs: object):
     """Stock llama.cpp and edgemoe over one file, with equal settings."""
     options = CONTEXT | {"n_threads": 2, "n_threads_batch": 2} | kwargs
     ours = {key: options.pop(key) for key in ("memory", "cache") if key in options}
-    with contextlib.closing(stock_llama(path, **options)) as stock:
-        with contextlib.closing(Llama(path, **options, **ours)) as llm:
-            yield stock, llm
+    with (
+        contextlib.closing(stock_llama(path, **options)) as stock,
+        contextlib.closing(Llama(path, **options, **ours)) as llm,
+    ):
+        yield stock, llm
 
 
 def tokens_for(llm: object, count: int, seed: int = 0) -> list[int]:

@@ -11,11 +11,11 @@ import time
 import llama_cpp
 import numpy as np
 import pytest
-from stock import decode_logits, greedy, stock_llama
 
 import edgemoe
 from edgemoe import Cancelled, EdgeMoEError, Llama, _native, machine
 from edgemoe.default_model import default_model_path
+from stock import decode_logits, greedy, stock_llama
 
 CONTEXT = {"n_ctx": 512, "n_threads": 2}
 MESSAGES = [{"role": "user", "content": "Tell me a story about a dog."}]
@@ -69,7 +69,8 @@ def test_tools(llm, stock) -> None:
     }
     options = dict(tools=[tool], tool_choice={"type": "function", "function": {"name": "f"}}, temperature=0.0)
     calls = [
-        model.create_chat_completion(MESSAGES, max_tokens=24, **options)["choices"][0]["message"] for model in (llm, stock)
+        model.create_chat_completion(MESSAGES, max_tokens=24, **options)["choices"][0]["message"]
+        for model in (llm, stock)
     ]
     assert calls[0].get("tool_calls", calls[0]["content"]) is not None
     assert calls[0]["content"] == calls[1]["content"]
@@ -82,7 +83,9 @@ def test_logprobs(llm, stock, echo: bool, stream: bool) -> None:
         options = dict(max_tokens=6, temperature=0.0, logprobs=3, echo=echo and not stream, stream=stream)
         result = model("Once upon a time", **options)
         parts = list(result) if stream else [result]
-        return [p for part in parts for p in (part["choices"][0]["logprobs"] or {"token_logprobs": []})["token_logprobs"]]
+        return [
+            p for part in parts for p in (part["choices"][0]["logprobs"] or {"token_logprobs": []})["token_logprobs"]
+        ]
 
     ours, theirs = collect(llm), collect(stock)
     assert len(ours) == len(theirs) > 0
@@ -150,9 +153,11 @@ def greedy_from_here(model: Llama, count: int) -> list[int]:
 
 
 def test_embeddings() -> None:
-    with contextlib.closing(Llama(default_model_path(), embedding=True, **CONTEXT)) as model:
-        with contextlib.closing(stock_llama(default_model_path(), embedding=True, n_threads_batch=2, **CONTEXT)) as other:
-            np.testing.assert_allclose(model.embed("a dog"), other.embed("a dog"), rtol=1e-4, atol=1e-4)
+    with (
+        contextlib.closing(Llama(default_model_path(), embedding=True, **CONTEXT)) as model,
+        contextlib.closing(stock_llama(default_model_path(), embedding=True, n_threads_batch=2, **CONTEXT)) as other,
+    ):
+        np.testing.assert_allclose(model.embed("a dog"), other.embed("a dog"), rtol=1e-4, atol=1e-4)
 
 
 def test_prefix_is_reused(llm) -> None:
@@ -173,7 +178,7 @@ def test_stats_count_every_routed_expert(model_factory) -> None:
         decode_logits(model, tokens)
         model.reset()
         model.eval(tokens)
-        for _, _, experts, rows in model._residence._engine.take_trace():
+        for _, _, experts, _rows in model._residence._engine.take_trace():
             assert len(set(experts)) == len(experts)
             routed.append(len(experts))
         stats = model.stats()
@@ -274,9 +279,11 @@ def test_two_models_and_reopening_free_their_memory(model_factory) -> None:
 def test_a_plain_llama_beside_it_is_untouched(llm, stock) -> None:
     tokens = stock.tokenize(b"Once upon a time")
     alone = decode_logits(stock, tokens)
-    with contextlib.closing(Llama(default_model_path(), **CONTEXT)):
-        with contextlib.closing(stock_llama(default_model_path(), n_threads_batch=2, **CONTEXT)) as other:
-            np.testing.assert_array_equal(decode_logits(other, tokens), alone)
+    with (
+        contextlib.closing(Llama(default_model_path(), **CONTEXT)),
+        contextlib.closing(stock_llama(default_model_path(), n_threads_batch=2, **CONTEXT)) as other,
+    ):
+        np.testing.assert_array_equal(decode_logits(other, tokens), alone)
 
 
 def test_models_open_at_the_same_moment() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 import pytest
+
 from models import ARCHITECTURES, write_model
 from models.corrupt import CORRUPTIONS, corrupt, flip_header_bytes
 from models.lora import write_lora

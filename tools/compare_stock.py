@@ -19,9 +19,9 @@ import sys
 from typing import Any
 
 import click
-from prove_budget import GROUPS, memory_group, run_in
 
 from edgemoe.sizes import format_size, parse_size
+from prove_budget import GROUPS, memory_group, run_in
 
 WORK = """
 import json, sys, time

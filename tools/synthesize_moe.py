@@ -11,7 +11,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
 from synthesize import tokenizer as tokenizers
 from synthesize.measure import Measurement, measure
 from synthesize.model import plan, write_model
@@ -53,9 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Command line options."""
-    result = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     result.add_argument("output", nargs="?", type=Path, help="the GGUF file to write")
-    result.add_argument("--preset", choices=PRESETS, default="qwen3-30b-12l", help="shape to start from (default: %(default)s)")
+    result.add_argument(
+        "--preset", choices=PRESETS, default="qwen3-30b-12l", help="shape to start from (default: %(default)s)"
+    )
     result.add_argument("--seed", type=int, default=0, help="the same seed gives the same bytes (default: 0)")
     result.add_argument("--json", action="store_true", help="print the result as one JSON object")
     shape = result.add_argument_group("shape (default: the preset's)", "TYPE is one of " + ", ".join(TYPE_NAMES))
@@ -67,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--vocab", type=Path, metavar="GGUF", help="copy the tokenizer of this file")
     words.add_argument("--text", type=Path, metavar="FILE", help="text to learn merges from, or to measure on")
     measuring = result.add_argument_group("measuring")
-    measuring.add_argument("--measure", type=Path, metavar="GGUF", help="decode --text with this model and report expert reuse")
+    measuring.add_argument(
+        "--measure", type=Path, metavar="GGUF", help="decode --text with this model and report expert reuse"
+    )
     measuring.add_argument("--tokens", type=int, default=400, help="tokens to decode, one by one (default: 400)")
     measuring.add_argument("--threads", type=int, default=2, help="threads to decode with (default: 2)")
     return result

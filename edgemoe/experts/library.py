@@ -76,7 +76,7 @@ def _route_model_loads(bindings: Any) -> None:
 
 
 class model_load:
-    """Context in which model loads of this thread go to `hook(params) -> llama_model_p`; None leaves them as they are."""
+    """Context in which model loads of this thread go to `hook(params) -> llama_model_p`; None changes nothing."""
 
     def __init__(self, hook: Callable[[Any], Any] | None) -> None:
         self._hook = hook

@@ -55,7 +55,6 @@ class Stats:
 
     def since(self, earlier: Stats) -> Stats:
         """The counters' growth since `earlier`; sizes, peaks and the time to first token are the current ones."""
-        counters = (
-            "prompt_tokens decode_tokens prompt_seconds decode_seconds hits misses bytes_read io_wait compute_time"
-        ).split()
+        counters = ["prompt_tokens", "decode_tokens", "prompt_seconds", "decode_seconds"]
+        counters += ["hits", "misses", "bytes_read", "io_wait", "compute_time"]
         return dataclasses.replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counters})

@@ -48,7 +48,9 @@ def measure(model: Path, text: str, tokens: int, threads: int, report: Callable[
     trace, largest_logit = trace_experts(model, experts, text, tokens, threads, report)
     return Measurement(
         tokens=len(trace),
-        hit_rates={share: lru_hit_rate(trace, round(share * experts.layers * experts.per_layer)) for share in CACHE_SHARES},
+        hit_rates={
+            share: lru_hit_rate(trace, round(share * experts.layers * experts.per_layer)) for share in CACHE_SHARES
+        },
         shared_by_consecutive_tokens=consecutive_share(trace),
         expert_bytes_per_token=round(experts.layers * experts.top_k * experts.bytes),
         largest_logit=largest_logit,
@@ -102,7 +104,9 @@ def trace_experts(
 
 
 @contextmanager
-def _opened(model: Path, tokens: int, threads: int, on_tensor: Callable[[int, bool, int], bool]) -> Iterator[tuple[int, int]]:
+def _opened(
+    model: Path, tokens: int, threads: int, on_tensor: Callable[[int, bool, int], bool]
+) -> Iterator[tuple[int, int]]:
     """(context, vocabulary) of the model, with a callback on every tensor computed."""
     llama_cpp.llama_backend_init()
     silent = llama_cpp.llama_log_callback(lambda *_: None)

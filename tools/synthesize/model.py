@@ -68,10 +68,27 @@ def _attention(shape: Shape, seed: int, layer: int) -> list[PlannedTensor]:
 
     return [
         _whole(f"{block}.attn_norm.weight", (shape.hidden,), "f32", lambda: np.ones(shape.hidden, np.float32)),
-        _whole(f"{block}.attn_q.weight", (queries, shape.hidden), kind, lambda: weights.distance_projection(shape, shape.heads)),
-        _whole(f"{block}.attn_k.weight", (values, shape.hidden), kind, lambda: weights.distance_projection(shape, shape.kv_heads)),
-        _whole(f"{block}.attn_v.weight", (values, shape.hidden), kind, lambda: weights.value_projection(shape, seed, layer)),
-        _whole(f"{block}.attn_output.weight", (shape.hidden, queries), kind, lambda: weights.attention_output(shape, seed, layer)),
+        _whole(
+            f"{block}.attn_q.weight",
+            (queries, shape.hidden),
+            kind,
+            lambda: weights.distance_projection(shape, shape.heads),
+        ),
+        _whole(
+            f"{block}.attn_k.weight",
+            (values, shape.hidden),
+            kind,
+            lambda: weights.distance_projection(shape, shape.kv_heads),
+        ),
+        _whole(
+            f"{block}.attn_v.weight", (values, shape.hidden), kind, lambda: weights.value_projection(shape, seed, layer)
+        ),
+        _whole(
+            f"{block}.attn_output.weight",
+            (shape.hidden, queries),
+            kind,
+            lambda: weights.attention_output(shape, seed, layer),
+        ),
         _whole(f"{block}.attn_q_norm.weight", (shape.head_dim,), "f32", head_norm),
         _whole(f"{block}.attn_k_norm.weight", (shape.head_dim,), "f32", head_norm),
     ]
@@ -82,7 +99,12 @@ def _experts(shape: Shape, seed: int, layer: int, pool: "ExpertPool") -> list[Pl
     block, kind = f"blk.{layer}", ggml_type(shape.expert_type)
     return [
         _whole(f"{block}.ffn_norm.weight", (shape.hidden,), "f32", lambda: np.ones(shape.hidden, np.float32)),
-        _whole(f"{block}.ffn_gate_inp.weight", (shape.experts, shape.hidden), "f32", lambda: weights.router(shape, seed, layer)),
+        _whole(
+            f"{block}.ffn_gate_inp.weight",
+            (shape.experts, shape.hidden),
+            "f32",
+            lambda: weights.router(shape, seed, layer),
+        ),
         PlannedTensor(f"{block}.ffn_gate_exps.weight", inward, kind, lambda: pool.gate(layer)),
         PlannedTensor(f"{block}.ffn_up_exps.weight", inward, kind, lambda: pool.up(layer)),
         PlannedTensor(f"{block}.ffn_down_exps.weight", outward, kind, lambda: pool.down(layer)),

@@ -13,7 +13,8 @@ Pair = tuple[str, str]
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 # Merges are learned from this when no text is given; llama.cpp refuses a byte-level BPE without any.
@@ -72,7 +73,9 @@ def learned(text: str | None, size: int) -> Tokenizer:
     alphabet = byte_alphabet()
     room = size - len(alphabet) - len(SPECIALS)
     if room < 1:
-        raise ValueError(f"a vocabulary of {size} is too small: bytes and special tokens take {size - room}, merges at least 1")
+        raise ValueError(
+            f"a vocabulary of {size} is too small: bytes and special tokens take {size - room}, merges at least 1"
+        )
     merges = learn_merges(text or SAMPLE, min(room, MOST_MERGES))
     tokens = [*alphabet, *(left + right for left, right in merges), *SPECIALS]
     types = [int(TokenType.NORMAL)] * (len(tokens) - len(SPECIALS)) + [int(TokenType.CONTROL)] * len(SPECIALS)
@@ -128,7 +131,9 @@ def learn_merges(text: str, count: int) -> list[Pair]:
     return merges
 
 
-def _count_pairs(symbols: list[str], index: int, weight: int, pairs: Counter[Pair], homes: defaultdict[Pair, set[int]]) -> list[Pair]:
+def _count_pairs(
+    symbols: list[str], index: int, weight: int, pairs: Counter[Pair], homes: defaultdict[Pair, set[int]]
+) -> list[Pair]:
     """Add `weight` for every adjacent pair of word `index`; returns the pairs."""
     adjacent = list(pairwise(symbols))
     for pair in adjacent:
@@ -137,7 +142,9 @@ def _count_pairs(symbols: list[str], index: int, weight: int, pairs: Counter[Pai
     return adjacent
 
 
-def _merge(pair: Pair, words: list[list[str]], weights: list[int], pairs: Counter[Pair], homes: defaultdict[Pair, set[int]]) -> set[Pair]:
+def _merge(
+    pair: Pair, words: list[list[str]], weights: list[int], pairs: Counter[Pair], homes: defaultdict[Pair, set[int]]
+) -> set[Pair]:
     """Join `pair` wherever it stands; returns the pairs whose counts changed."""
     changed: set[Pair] = set()
     for index in sorted(homes.pop(pair)):

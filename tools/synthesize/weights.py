@@ -108,7 +108,9 @@ def head_vector(shape: Shape) -> np.ndarray:
     wavelength = 2 * math.pi * shape.rope_base ** (2 * pairs / shape.head_dim)
     chosen = (wavelength >= WAVELENGTHS[0]) & (wavelength <= WAVELENGTHS[1])
     if not chosen.any():
-        raise ValueError(f"head dimension {shape.head_dim} has no rotary wavelength of {WAVELENGTHS} tokens; use 32 or more")
+        raise ValueError(
+            f"head dimension {shape.head_dim} has no rotary wavelength of {WAVELENGTHS} tokens; use 32 or more"
+        )
     return np.concatenate([chosen, np.zeros_like(chosen)]).astype(np.float32)
 
 
