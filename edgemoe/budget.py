@@ -36,6 +36,8 @@ _COMPUTE_SHARE = 0.6
 _STATE_SHARE = 0.25
 _SMALLEST_UBATCH = 32
 _SMALLEST_CTX = 512
+# Longer contexts are only made when they are asked for: even planning one makes its cells.
+_LARGEST_CTX = 131072
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class _Builder:
 
     def largest_ctx(self) -> int:
         trained = self._summary.n_ctx_train or _SMALLEST_CTX
-        return self._request.n_ctx or trained
+        return self._request.n_ctx or min(trained, _LARGEST_CTX)
 
     def plan(self, n_ctx: int, n_ubatch: int, *, embedding_on_disk: bool) -> Plan:
         summary, request = self._summary, self._request
@@ -194,9 +196,10 @@ class _Builder:
 class Planners:
     """llama.cpp's own figures for one model, with the token embedding in memory or on disk."""
 
-    def __init__(self, model: Any, n_gpu_layers: int = 0) -> None:
+    def __init__(self, model: Any, n_gpu_layers: int = 0, kv_overrides: dict[str, Any] | None = None) -> None:
         self.model = model
         self._n_gpu_layers = n_gpu_layers
+        self._kv_overrides = kv_overrides
         self._planners: dict[bool, Planner] = {}
 
     def get(self, embedding_on_disk: bool) -> Planner:
@@ -204,7 +207,10 @@ class Planners:
             from edgemoe.experts.planning import Planner
 
             self._planners[embedding_on_disk] = Planner(
-                self.model, n_gpu_layers=self._n_gpu_layers, embedding_on_disk=embedding_on_disk
+                self.model,
+                n_gpu_layers=self._n_gpu_layers,
+                embedding_on_disk=embedding_on_disk,
+                kv_overrides=self._kv_overrides,
             )
         return self._planners[embedding_on_disk]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import time
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,7 +21,7 @@ from edgemoe import machine
 from edgemoe.errors import EdgeMoEError
 from edgemoe.experts import library
 from edgemoe.experts.logits import LogitRows, LogitView, LogProbabilities
-from edgemoe.experts.stats import Stats
+from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
 
@@ -89,30 +90,47 @@ class Llama(llama_cpp.Llama):
         self.notes: list[str] = []
         self._turns = Turns()
         self._keep_rows = "all" if kwargs.pop("logits_all", False) else "newest"
-        self._clock = _Clock()
-        kwargs["n_threads"] = n_threads or machine.processors()
-        kwargs["n_threads_batch"] = n_threads_batch or kwargs["n_threads"]
+        self._clock = Clock()
+        self._joining: int | None = None  # the turn of a completion, while its generator runs
+        self._most_outputs = 0
+        kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
+        kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
             kwargs["flash_attn"] = True
             self._note("flash attention is on, because a quantized V cache needs it")
         self._residence = Residence(
-            os.fspath(model_path), n_ctx=n_ctx, memory=memory, cache=cache, io_threads=io_threads, arguments=kwargs
+            os.fspath(model_path),
+            n_ctx=n_ctx,
+            io_threads=io_threads,
+            memory=memory,
+            cache=cache,
+            trace=trace,
+            arguments=kwargs,
         )
         for note in self._residence.notes:
             self._note(note)
         kwargs |= self._residence.arguments
+        try:
+            self._load(os.fspath(model_path), verbose=verbose, **kwargs)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, model_path: str, **kwargs: Any) -> None:
         with self._residence.loading() as failure:
             try:
-                super().__init__(os.fspath(model_path), verbose=verbose, **kwargs)
+                super().__init__(model_path, **kwargs)
             except (ValueError, RuntimeError) as error:
                 raise failure(error) from error
         self._logits_all = True  # rows are kept as they are asked for, so nothing is ruled out in advance
-        newest = weakref.WeakMethod(self._newest_logits)
+        self.input_ids = np.zeros(self._n_ctx, dtype=np.intc)  # llama.cpp rounds n_ctx up; the parent's array does not
+        # Weak, so that dropping the last reference to the model frees it at once.
+        newest, decode = weakref.WeakMethod(self._newest_logits), weakref.WeakMethod(self._decode)
         self.scores = LogitRows(self._n_vocab, lambda: (method := newest()) and method())
-        self._worker = Worker(f"edgemoe-{os.path.basename(os.fspath(model_path))}")
-        self._ctx.decode = self._decode
+        self._ctx.decode = lambda batch: (method := decode()) and method(batch)
+        self._worker = Worker(f"edgemoe-{os.path.basename(model_path)}")
         context = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value
-        self._residence.attach(context, max(self.n_threads, self.n_threads_batch), trace)
+        self._residence.attach(context, max(self.n_threads, self.n_threads_batch))
         self._stack.callback(self._residence.detach, context)
         logger.debug("plan: %s", self._residence.plan)
 
@@ -120,29 +138,37 @@ class Llama(llama_cpp.Llama):
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Evaluates `tokens` after those already evaluated; see llama_cpp.Llama.eval."""
-        turn = None if self._turns.held_here else self._begin()
-        try:
+        with self._turn():
             self.scores.forget_from(self.n_tokens)
             self._ctx.kv_cache_seq_rm(-1, self.n_tokens, -1)
-            every_row = self._keep_rows == "all"
-            step = min(self.n_batch, _ROWS_AT_ONCE) if every_row else self.n_batch
+            step = self._rows_per_batch()
             for start in range(0, len(tokens), step):
-                self._eval_batch(list(tokens[start : start + step]), every_row)
-        finally:
-            if turn is not None:
-                self._turns.end(turn)
+                self._eval_batch(list(tokens[start : start + step]))
 
-    def _eval_batch(self, batch: list[int], every_row: bool) -> None:
+    @property
+    def _every_row(self) -> bool:
+        """Whether logits of every token are needed: they are asked for, or drafts are checked against them."""
+        return self._keep_rows == "all" or self.draft_model is not None
+
+    def _rows_per_batch(self) -> int:
+        """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
+        if not self._every_row or self._residence.can_lend(2 * self.n_batch * self._n_vocab * 4):
+            return self.n_batch
+        return min(self.n_batch, _ROWS_AT_ONCE)
+
+    def _eval_batch(self, batch: list[int]) -> None:
         n_past = self.n_tokens
-        kept = len(batch) if every_row else int(self._keep_rows == "generated")
-        self._residence.lend("logits", self.scores.nbytes + (kept + every_row * len(batch)) * self._n_vocab * 4)
-        self._batch.set_batch(batch=batch, n_past=n_past, logits_all=every_row)
+        outputs = len(batch) if self._every_row else 1
+        kept = {"all": len(batch), "generated": 1, "newest": 0}[self._keep_rows]
+        self._most_outputs = max(self._most_outputs, outputs)  # llama.cpp's own buffer grows, and never shrinks
+        self._residence.lend("outputs", self._most_outputs * self._n_vocab * 4)
+        self._residence.lend("logits", self.scores.nbytes + kept * self._n_vocab * 4)
+        self._batch.set_batch(batch=batch, n_past=n_past, logits_all=self._every_row)
         self._ctx.decode(self._batch)
         self.input_ids[n_past : n_past + len(batch)] = batch
-        for i in range(kept):
-            pointer = self._ctx.get_logits_ith(i if every_row else -1)
-            row = np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)).copy()
-            self.scores.keep(n_past + (i if every_row else len(batch) - 1), row)
+        for i in range(len(batch) - kept, len(batch)):
+            pointer = self._ctx.get_logits_ith(i if self._every_row else -1)
+            self.scores.keep(n_past + i, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)).copy())
         self.n_tokens += len(batch)
         self._requires_eval = False
 
@@ -152,19 +178,22 @@ class Llama(llama_cpp.Llama):
         pointer = self._ctx.get_logits_ith(-1)
         if not pointer:
             return None
-        return self.n_tokens - 1, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        return self.n_tokens - 1, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)).copy()
 
     def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Generator[int, Sequence[int] | None, None]:
         """Yields tokens after the prompt `tokens`; see llama_cpp.Llama.generate. Other threads' requests wait."""
-        turn = self._begin()
-        started = time.perf_counter()
-        first = True
-        if self._keep_rows == "generated" and (newest := self._newest_logits()):
-            self.scores.keep(newest[0], newest[1].copy())
-        self.scores.newest_for_any = kwargs.get("stopping_criteria") is not None
-        parent = super().generate(tokens, *args, **kwargs)
-        sent = None
+        joined = self._joining
+        turn = self._begin() if joined is None else joined
+        parent = None
         try:
+            started = time.perf_counter()
+            first = True
+            if self._keep_rows == "generated" and (newest := self._newest_logits()):
+                self.scores.keep(*newest)
+            # A stopping criterion is given what llama_cpp takes for the newest row, whatever its index.
+            self.scores.newest_for_any = kwargs.get("stopping_criteria") is not None or args[15:16] not in ((), (None,))
+            parent = super().generate(tokens, *args, **kwargs)
+            sent = None
             while True:
                 try:
                     token = parent.send(sent)
@@ -175,36 +204,65 @@ class Llama(llama_cpp.Llama):
                     first = False
                 self._residence.check_cancelled()
                 sent = yield token
-                self._turns.check(turn)
+                self._turns.resume(turn)
         finally:
             self.scores.newest_for_any = False
-            parent.close()
-            self._turns.end(turn)
+            if parent is not None:
+                parent.close()
+            if joined is None:
+                self._turns.end(turn)
 
     def embed(self, *args: Any, **kwargs: Any) -> Any:
         """Embeddings of texts; see llama_cpp.Llama.embed."""
-        turn = self._begin()
-        try:
+        with self._turn():
             return super().embed(*args, **kwargs)
-        finally:
-            self._turns.end(turn)
 
     def _create_completion(self, *args: Any, **kwargs: Any) -> Any:
+        turn = self._begin()
         before = self._keep_rows
-        if before != "all":
-            wanted = kwargs.get("logprobs") is not None
-            self._residence.lend("log probabilities", wanted * self._n_vocab * _SORTED_TOKEN_BYTES)
-            self._keep_rows = "newest" if not wanted else "all" if kwargs.get("echo") else "generated"
-            if self._keep_rows == "all":
-                self.reset()  # the prompt's own logits are asked for: no part of it may come from the KV cache
         try:
-            yield from super()._create_completion(*args, **kwargs)
+            self._prepare_rows(logprobs=kwargs.get("logprobs") is not None, echo=bool(kwargs.get("echo")))
+            body = super()._create_completion(*args, **kwargs)
+            while True:
+                self._turns.resume(turn)
+                self._joining = turn
+                try:
+                    chunk = next(body)
+                except StopIteration:
+                    return
+                finally:
+                    self._joining = None
+                yield chunk
         finally:
-            self._keep_rows = before
-            if before != "all":
-                self.scores.forget_from(0)
-                self._residence.lend("logits", 0)
-                self._residence.lend("log probabilities", 0)
+            if self._turns.is_current(turn):
+                self._keep_rows = before
+                self._forget_rows()
+            self._turns.end(turn)
+
+    def _prepare_rows(self, *, logprobs: bool, echo: bool) -> None:
+        """Logits to keep for a completion: none, those of the generated tokens, or the prompt's too."""
+        if self._keep_rows == "all":
+            return
+        self._keep_rows = "newest" if not logprobs else "all" if echo else "generated"
+        self._residence.lend("log probabilities", logprobs * self._n_vocab * _SORTED_TOKEN_BYTES)
+        if self._keep_rows == "all":
+            self.reset()  # the prompt's own logits are asked for: no part of it may come from the KV cache
+
+    def _forget_rows(self) -> None:
+        if self._keep_rows != "all":
+            self.scores.forget_from(0)
+            self._residence.lend("logits", 0)
+            self._residence.lend("log probabilities", 0)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Holds the turn: one of its own, or that of the request on this thread."""
+        turn = None if self._turns.held_here else self._begin()
+        try:
+            yield
+        finally:
+            if turn is not None:
+                self._turns.end(turn)
 
     def _begin(self) -> int:
         turn = self._turns.begin()
@@ -227,9 +285,11 @@ class Llama(llama_cpp.Llama):
         if code != 0:
             self._after_failure()
             self._residence.raise_failure(code)
+        self._residence.raise_kept_error()
         self._clock.add(batch.batch.n_tokens, time.perf_counter() - started)
 
     def _after_failure(self) -> None:
+        self._requires_eval = True
         if self._is_recurrent or self._is_hybrid:  # their state cannot be cut back to the tokens before the failure
             self.reset()
 
@@ -242,6 +302,10 @@ class Llama(llama_cpp.Llama):
 
     def save_state(self) -> Any:
         """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
+        with self._turn():
+            return self._save_state()
+
+    def _save_state(self) -> Any:
         size = bindings.llama_state_get_size(self._ctx.ctx)
         name = f"state {time.monotonic_ns()}"
         self._residence.lend(name, 2 * size)
@@ -262,11 +326,17 @@ class Llama(llama_cpp.Llama):
 
     def load_state(self, state: Any) -> None:
         """Restores what `save_state` returned."""
+        with self._turn():
+            self._load_state(state)
+
+    def _load_state(self, state: Any) -> None:
+        if len(state.llama_state) != state.llama_state_size:
+            raise EdgeMoEError("the saved state is damaged: its length is not the one it names")
         data = np.frombuffer(state.llama_state, dtype=np.uint8)
         pointer = data.ctypes.data_as(_BYTES)
         if bindings.llama_state_set_data(self._ctx.ctx, pointer, state.llama_state_size) != state.llama_state_size:
             raise EdgeMoEError("the saved state does not fit this model and context")
-        self.scores.restore(state.scores)
+        self.scores.restore(state.scores if isinstance(state.scores, dict) else {})
         self.input_ids = state.input_ids.copy()
         self.n_tokens = state.n_tokens
         self._requires_eval = True
@@ -291,25 +361,6 @@ class Llama(llama_cpp.Llama):
     def _note(self, note: str) -> None:
         self.notes.append(note)
         logger.info(note)
-
-
-class _Clock:
-    """Tokens and seconds of prompts (batches of several tokens) and of decoding (one token at a time)."""
-
-    def __init__(self) -> None:
-        self.prompt_tokens = 0
-        self.prompt_seconds = 0.0
-        self.decode_tokens = 0
-        self.decode_seconds = 0.0
-        self.first_token = 0.0
-
-    def add(self, tokens: int, seconds: float) -> None:
-        if tokens > 1:
-            self.prompt_tokens += tokens
-            self.prompt_seconds += seconds
-        else:
-            self.decode_tokens += tokens
-            self.decode_seconds += seconds
 
 
 _GGML_TYPE_BF16 = 30  # llama_cpp does not name it

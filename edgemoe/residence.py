@@ -9,23 +9,20 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import llama_cpp.llama_cpp as bindings
 
 from edgemoe import _native, machine
 from edgemoe.budget import MIB, Plan, Planners, Request, make_plan, margin, resolve_cache, resolve_memory
-from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError
+from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
-from edgemoe.experts.stats import Stats
+from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.sizes import format_size
-
-if TYPE_CHECKING:
-    from edgemoe.llama import _Clock
 
 logger = logging.getLogger("edgemoe")
 
@@ -54,6 +51,7 @@ class Residence:
         memory: int | str | None,
         cache: int | float | str | None,
         io_threads: int | None,
+        trace: str | os.PathLike[str] | None,
         arguments: dict[str, Any],
     ) -> None:
         if io_threads is not None and not 1 <= io_threads <= 64:
@@ -69,16 +67,21 @@ class Residence:
         self._cache_bytes = 0
         self._room = 0  # what the budget leaves for experts while single tokens are computed
         self._minimum_cache = 0
-        self._pending = 0  # promised to this model, but not yet resident
         self._trace: TraceWriter | None = None
         self.budget = resolve_memory(memory)
         if self._summary.experts:
             self.plan = self._make_plan(n_ctx, arguments)
             shape = self.plan.shape
             self.arguments = {"n_ctx": shape.n_ctx, "n_batch": shape.n_batch, "n_ubatch": shape.n_ubatch}
+            self._check_cache(self.plan)
+            self._note_changes(shape, n_ctx, arguments)
+            if trace is not None:
+                self._trace = TraceWriter(Path(trace))
         else:
             name = self._summary.path.name
-            self.notes.append(f"{name} has no experts: llama.cpp runs it as it is, and memory= does not apply")
+            self.notes.append(
+                f"{name} has no experts: llama.cpp runs it as it is, and memory=, cache= and trace= do not apply"
+            )
             self.arguments = {"n_ctx": n_ctx or min(self._summary.n_ctx_train or 512, _DENSE_CTX)}
         self._engine = _native.Engine(
             self._file,
@@ -88,6 +91,23 @@ class Residence:
             policy="decayed",
             half_life=HALF_LIFE,
         )
+
+    def _check_cache(self, plan: Plan) -> None:
+        if self._cache_wanted is None:
+            return
+        wanted = resolve_cache(self._cache_wanted, plan.full_cache)
+        if wanted < plan.minimum_cache:
+            raise BudgetError(
+                f"cache={self._cache_wanted!r} is {format_size(wanted)}, but one layer's working set needs "
+                f"{format_size(plan.minimum_cache)}"
+            )
+
+    def _note_changes(self, shape: ContextShape, n_ctx: int | None, arguments: dict[str, Any]) -> None:
+        if not n_ctx and shape.n_ctx < self._summary.n_ctx_train:
+            self.notes.append(f"n_ctx is {shape.n_ctx} of {self._summary.n_ctx_train} trained, to fit the budget")
+        asked = min(arguments.get("n_ubatch", 512), shape.n_batch)
+        if shape.n_ubatch < asked:
+            self.notes.append(f"n_ubatch is {shape.n_ubatch} instead of {asked}, to fit the budget")
 
     def _make_plan(self, n_ctx: int | None, arguments: dict[str, Any]) -> Plan:
         n_batch = arguments.get("n_batch", 512)
@@ -113,8 +133,8 @@ class Residence:
             budget=self.budget,
             adapters=os.path.getsize(lora) if lora and os.path.exists(lora) else 0,
         )
-        baseline = machine.rss() + sum(r._pending for r in list(_open))
-        with Planners(self._file, arguments.get("n_gpu_layers", 0)) as planners:
+        baseline = machine.rss() + sum(r.pending for r in list(_open))
+        with Planners(self._file, arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")) as planners:
             return make_plan(self._summary, planners, request, baseline=baseline)
 
     # Loading
@@ -126,7 +146,9 @@ class Residence:
         with collected_log() as log, library.model_load(hook):
 
             def failure(error: Exception) -> EdgeMoEError:
-                self._raise_kept_error()
+                self.raise_kept_error()
+                if reason := self._engine.load_error():
+                    return ReadError(reason)
                 reason = log.errors() or str(error)
                 return ModelError(f"llama.cpp cannot run {self._summary.path}: {reason}")
 
@@ -135,39 +157,29 @@ class Residence:
     def _load(self, params: Any) -> Any:
         return load_model(self._engine, params)
 
-    def _raise_kept_error(self) -> None:
+    def raise_kept_error(self) -> None:
+        """Raises what an operation of the backend kept for this thread, if there is anything."""
         self._engine.raise_error()
-        if reason := self._engine.load_error():
-            from edgemoe.errors import ReadError
 
-            raise ReadError(reason)
-
-    def attach(self, context: int, threads: int, trace: str | os.PathLike[str] | None) -> None:
+    def attach(self, context: int, threads: int) -> None:
         """Shares the threads with the context and sizes the cache from what is left of the budget now."""
         self._engine.attach(context, threads)
         machine.return_free_memory()
         if self.plan is not None:
             self._minimum_cache = self._engine.minimum_cache(self._summary.experts_used)
             self._cache_bytes = self._engine.set_cache(self._cache_size(self.plan))
-            self._update_pending()
             _open.add(self)
-            if trace is not None:
-                self._trace = TraceWriter(Path(trace), self._summary, self._engine.groups())
+            if self._trace is not None:
+                self._trace.begin(self._summary.name, self._engine.groups())
                 self._engine.record_trace(True)
 
     def _cache_size(self, plan: Plan) -> int:
         full = self._engine.full_cache()
         if self._cache_wanted is not None:
-            wanted = resolve_cache(self._cache_wanted, full)
-            if wanted < self._minimum_cache:
-                raise BudgetError(
-                    f"cache={self._cache_wanted!r} is {format_size(wanted)}, but one layer's working set needs "
-                    f"{format_size(self._minimum_cache)}"
-                )
-            return min(wanted, full)
+            return min(resolve_cache(self._cache_wanted, full), full)
         if self.budget is None:
             return full
-        others = sum(r._pending for r in list(_open))
+        others = sum(r.pending for r in list(_open))
         left = self.budget - machine.rss() - others - plan.parts["working memory"] - self._batch_bytes(_SMALL_BATCH)
         prompt = self._batch_bytes(plan.shape.n_ubatch) - self._batch_bytes(_SMALL_BATCH)
         if left - prompt < self._minimum_cache:
@@ -190,7 +202,10 @@ class Residence:
     def decode(self, context: Any, batch: Any) -> int:
         """llama_decode; called on the model's own thread."""
         self._make_room_for(batch.n_tokens)
+        self._engine.forget_compute_buffer()
         code = bindings.llama_decode(context, batch)
+        if code != 0:
+            self._engine.forget_compute_buffer()
         if self._trace is not None:
             self._trace.write(self._engine.take_trace())
         return code
@@ -218,7 +233,7 @@ class Residence:
 
     def _make_room_for(self, tokens: int) -> None:
         """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow."""
-        if self.plan is not None:
+        if self._lends:
             wanted = 0 if tokens <= _SMALL_BATCH else self._batch_bytes(tokens) - self._batch_bytes(_SMALL_BATCH)
             had = self._loans.get(_PROMPT, 0)
             if wanted > had or (had and wanted == 0):
@@ -228,13 +243,28 @@ class Residence:
                     self._loans[_PROMPT] = wanted
         self._settle_loans()
 
+    @property
+    def _lends(self) -> bool:
+        """A cache whose size was given is left alone, as is one without a budget."""
+        return self.plan is not None and self.budget is not None and self._cache_wanted is None
+
+    def can_lend(self, size: int) -> bool:
+        """Whether a loan of `size` leaves the experts at least half of what they have."""
+        return not self._lends or size <= (self._room - self._lent) // 2
+
     def lend(self, name: str, size: int) -> None:
-        """Takes `size` bytes out of the cache for the use `name`, in place of what it had before."""
+        """Takes `size` bytes out of the cache for the use `name`, in place of what it had before.
+
+        Raises:
+            BudgetError: when the experts of one layer would not fit any more.
+        """
         with self._loans_lock:
-            if size <= _SMALL_LOAN:
-                self._loans.pop(name, None)
-            else:
-                self._loans[name] = size
+            others = sum(loan for other, loan in self._loans.items() if other != name)
+            if self._lends and size > self._loans.get(name, 0) and self._room - others - size < self._minimum_cache:
+                raise BudgetError(
+                    f"{format_size(size)} for {name} do not fit into the budget of {format_size(self.budget or 0)}"
+                )
+            self._loans[name] = size if size > _SMALL_LOAN else 0
         self._settle_loans()
 
     def give_back(self, name: str) -> None:
@@ -245,17 +275,20 @@ class Residence:
     def _settle_loans(self) -> None:
         with self._loans_lock:
             total = sum(self._loans.values())
-        if total == self._lent or self.plan is None or self.budget is None or self._cache_wanted is not None:
-            return
-        self._lent = total
-        self._engine.set_cache(max(self._minimum_cache, min(self._cache_bytes, self._room - total)))
+            if total == self._lent or not self._lends:
+                return
+            self._engine.set_cache(max(self._minimum_cache, min(self._cache_bytes, self._room - total)))
+            self._lent = total
 
-    def _update_pending(self) -> None:
-        assert self.plan is not None
+    @property
+    def pending(self) -> int:
+        """Bytes promised to this model that are not yet in the process's resident set."""
+        if self.plan is None or "_engine" not in self.__dict__:
+            return 0
         stats = self._engine.stats()
-        self._pending = stats["cache_bytes"] - stats["resident_bytes"] + self.plan.parts["working memory"]
+        return stats["cache_bytes"] - stats["resident_bytes"] + self.plan.parts["working memory"]
 
-    def stats(self, clock: _Clock) -> Stats:
+    def stats(self, clock: Clock) -> Stats:
         native = self._engine.stats()
         return Stats(
             prompt_tokens=clock.prompt_tokens,

@@ -10,12 +10,12 @@ from typing import Any
 import llama_cpp.llama_cpp as bindings
 
 from edgemoe import _native
-from edgemoe.errors import ModelError
+from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.experts.loading import collected_log, load_model
 
-_COMPUTE = re.compile(r"(\S+) compute buffer size = +([0-9.]+) MiB")
-_OUTPUT = re.compile(r"output buffer size = +([0-9.]+) MiB")
-_MEMORY = re.compile(r"^\S+: size = +([0-9.]+) MiB \(", re.MULTILINE)
+_COMPUTE = re.compile(r"(\S+) compute buffer size = +([0-9.,]+) MiB")
+_OUTPUT = re.compile(r"output buffer size = +([0-9.,]+) MiB")
+_MEMORY = re.compile(r"^\S+: size = +([0-9.,]+) MiB \(", re.MULTILINE)
 _UNUSED = re.compile(r"model has unused tensor (\S+) ")
 _MIB = 1 << 20
 _LOG_ROUNDING = 0.01 * _MIB
@@ -62,12 +62,21 @@ class ContextMemory:
 class Planner:
     """One model, loaded without its weights and vocabulary."""
 
-    def __init__(self, model: Any, *, n_gpu_layers: int = 0, embedding_on_disk: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        n_gpu_layers: int = 0,
+        embedding_on_disk: bool = False,
+        kv_overrides: dict[str, bool | int | float | str] | None = None,
+    ) -> None:
         self._engine = _native.Engine(
             model, io_threads=1, embedding_on_disk=embedding_on_disk, piece=1 << 18, policy="decayed", half_life=1.0
         )
         params = bindings.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
+        overrides = _override_array(kv_overrides or {})
+        params.kv_overrides = overrides
         with collected_log(quiet=True) as log:
             self._model = load_model(self._engine, params, planning=True)
             if not self._model:
@@ -86,6 +95,8 @@ class Planner:
                     raise ModelError(f"llama.cpp refuses this context: {log.errors() or 'no reason given'}")
                 bindings.llama_free(context)
                 text = log.log().decode(errors="replace")
+            if not _COMPUTE.search(text):
+                raise EdgeMoEError("llama.cpp does not say what this context takes: its log has changed")
             self._memory[shape] = ContextMemory(
                 state=sum(_bytes(size) for size in _MEMORY.findall(text)),
                 compute=sum({name: _bytes(size) for name, size in _COMPUTE.findall(text)}.values()),
@@ -106,4 +117,21 @@ class Planner:
 
 
 def _bytes(mebibytes: str) -> int:
-    return math.ceil(float(mebibytes) * _MIB + _LOG_ROUNDING)
+    number = float(mebibytes.replace(",", "."))  # printed by C, with the decimal point of the program's locale
+    return math.ceil(number * _MIB + _LOG_ROUNDING)
+
+
+def _override_array(overrides: dict[str, bool | int | float | str]) -> Any:
+    """The metadata overrides as llama.cpp takes them: an array that ends with an empty key."""
+    array = (bindings.llama_model_kv_override * (len(overrides) + 1))()
+    for item, (key, value) in zip(array, overrides.items(), strict=False):
+        item.key = key.encode()
+        if isinstance(value, bool):
+            item.tag, item.value.val_bool = bindings.LLAMA_KV_OVERRIDE_TYPE_BOOL, value
+        elif isinstance(value, int):
+            item.tag, item.value.val_i64 = bindings.LLAMA_KV_OVERRIDE_TYPE_INT, value
+        elif isinstance(value, float):
+            item.tag, item.value.val_f64 = bindings.LLAMA_KV_OVERRIDE_TYPE_FLOAT, value
+        else:
+            item.tag, item.value.val_str = bindings.LLAMA_KV_OVERRIDE_TYPE_STR, str(value).encode()[:127]
+    return array

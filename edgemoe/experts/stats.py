@@ -58,3 +58,22 @@ class Stats:
         counters = ["prompt_tokens", "decode_tokens", "prompt_seconds", "decode_seconds"]
         counters += ["hits", "misses", "bytes_read", "io_wait", "compute_time"]
         return dataclasses.replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counters})
+
+
+class Clock:
+    """Tokens and seconds of prompts (batches of several tokens) and of decoding (one token at a time)."""
+
+    def __init__(self) -> None:
+        self.prompt_tokens = 0
+        self.prompt_seconds = 0.0
+        self.decode_tokens = 0
+        self.decode_seconds = 0.0
+        self.first_token = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        if tokens > 1:
+            self.prompt_tokens += tokens
+            self.prompt_seconds += seconds
+        else:
+            self.decode_tokens += tokens
+            self.decode_seconds += seconds

@@ -15,7 +15,6 @@ from typing import Any
 import msgpack
 
 from edgemoe.errors import ModelError, ReadError
-from edgemoe.packs.summary import ModelSummary
 
 _FORMAT = "edgemoe-trace"
 _VERSION = 1
@@ -26,12 +25,15 @@ Event = tuple[int, int, list[int], list[int]]
 class TraceWriter:
     """Writes a trace as it happens."""
 
-    def __init__(self, path: Path, summary: ModelSummary, groups: Iterable[tuple[str, int, int]]) -> None:
+    def __init__(self, path: Path) -> None:
+        """Raises ReadError when `path` cannot be written."""
         try:
             self._file = path.open("wb")
         except OSError as error:
             raise ReadError(f"cannot write the trace {path}: {error.strerror}") from error
-        header = {"format": _FORMAT, "version": _VERSION, "model": summary.name, "groups": [list(g) for g in groups]}
+
+    def begin(self, model: str, groups: Iterable[tuple[str, int, int]]) -> None:
+        header = {"format": _FORMAT, "version": _VERSION, "model": model, "groups": [list(g) for g in groups]}
         self._file.write(msgpack.packb(header))
 
     def write(self, events: Iterable[Event]) -> None:

@@ -34,9 +34,19 @@ class Turns:
             self._current += 1
             return self._current
 
-    def check(self, turn: int) -> None:
-        if turn != self._current:
-            raise EdgeMoEError("this generation was ended by a later request on the same model")
+    def is_current(self, turn: int) -> bool:
+        return turn == self._current and self._owner is not None
+
+    def resume(self, turn: int) -> None:
+        """Continues request `turn`, on whichever thread: a stream may be consumed by several.
+
+        Raises:
+            EdgeMoEError: when a later request has taken over.
+        """
+        with self._changed:
+            if not self.is_current(turn):
+                raise EdgeMoEError("this generation was ended by a later request on the same model")
+            self._owner = threading.get_ident()
 
     def end(self, turn: int) -> None:
         with self._changed:

@@ -59,10 +59,6 @@ class ModelSummary:
     dense_types: dict[str, int] = field(default_factory=dict)
     expert_types: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def experts_per_token_bytes(self) -> int:
-        return self.working_set_bytes
-
 
 def summarize(path: str | os.PathLike[str], model: Any | None = None) -> ModelSummary:
     """Describes the model at `path` (already opened as `model`, or opened here). Raises as `open_model` does."""

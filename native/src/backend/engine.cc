@@ -45,6 +45,10 @@ void Engine::list_tensors() {
   for (const TensorInfo& info : _model->tensors()) {
     const bool rows = _settings.embedding_on_disk && info.name == kEmbedding;
     if (!info.expert && !rows) continue;
+    if (info.expert && !ggml::api().ggml_get_type_traits_cpu(info.type)->vec_dot) {
+      throw ModelError("tensor " + info.name + " has the type " + ggml::api().ggml_type_name(info.type) +
+                       ", by which nothing can be multiplied");
+    }
     auto stored = std::make_unique<StoredTensor>();
     stored->engine = this;
     stored->info = &info;
@@ -161,20 +165,18 @@ void Engine::detach(void* llama_context) { ggml::api().llama_detach_threadpool(l
 
 void Engine::note_compute_buffer(const ggml::Buffer* buffer) {
   if (!buffer || buffer->usage != ggml::kUsageCompute || !ggml::api().ggml_backend_buft_is_host(buffer->buft)) return;
-  auto* base = static_cast<uint8_t*>(buffer->iface.get_base(const_cast<ggml::Buffer*>(buffer)));
-  _compute_buffers[base] = buffer->size;
+  _compute_base = static_cast<uint8_t*>(buffer->iface.get_base(const_cast<ggml::Buffer*>(buffer)));
+  _compute_size = buffer->size;
 }
 
 void Engine::release_compute() {
 #if defined(MADV_DONTNEED) && defined(__linux__)
   const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  for (const auto& [base, size] : _compute_buffers) {
-    const uint64_t begin = align_up(reinterpret_cast<uintptr_t>(base), page);
-    const uint64_t end = align_down(reinterpret_cast<uintptr_t>(base) + size, page);
-    if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-  }
+  const uint64_t begin = align_up(reinterpret_cast<uintptr_t>(_compute_base), page);
+  const uint64_t end = align_down(reinterpret_cast<uintptr_t>(_compute_base) + _compute_size, page);
+  if (_compute_base && begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 #endif
-  _compute_buffers.clear();
+  forget_compute_buffer();
 }
 
 void Engine::set_error(std::exception_ptr error) {
@@ -225,7 +227,6 @@ EngineStats Engine::stats() const {
     stats.misses = _misses;
   }
   stats.expert_time = _expert_time;
-  stats.adapter_bytes = _adapter_bytes;
   stats.bytes_read = _pool.bytes_read();
   if (_cache) {
     const CacheStats cache = _cache->stats();

@@ -86,17 +86,17 @@ void Execution::append_custom(ggml::Context* ctx, ggml::Graph* graph, NodeWork w
   node->flags |= ggml::kFlagCompute;
   const ggml::CustomOpParams params{[](ggml::Tensor*, int ith, int nth, void* userdata) {
                                       auto* custom = static_cast<CustomNode*>(userdata);
-                                      custom->execution->guarded([&] { custom->work(ith, nth); });
+                                      custom->execution->guarded(custom->work, ith, nth);
                                     },
                                     ggml::kTasksMax, &_custom.back()};
   std::memcpy(node->op_params, &params, sizeof(params));
   g.ggml_graph_add_node(graph, node);
 }
 
-void Execution::guarded(const std::function<void()>& work) {
+void Execution::guarded(const NodeWork& work, int ith, int nth) noexcept {
   if (failed()) return;
   try {
-    work();
+    work(ith, nth);
   } catch (...) {
     std::lock_guard lock(_error_mutex);
     if (!_error) _error = std::current_exception();
@@ -128,6 +128,7 @@ ggml::Status Execution::run(int threads, ggml::ThreadPool* pool) {
   const int count = g.ggml_graph_n_nodes(_graph);
   for (int i = 0; i < count; ++i) {
     ggml::Tensor* node = g.ggml_graph_node(_graph, i);
+    if (!(node->flags & ggml::kFlagCompute)) continue;  // ggml skips these too: an input that this batch does not use
     const StoredTensor* stored = node->src[0] ? stored_tensor(node->src[0]) : nullptr;
     if (stored && !stored->rows && node->op == ggml::kOpMulMatId) {
       plan_products(node);

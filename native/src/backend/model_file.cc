@@ -19,7 +19,7 @@ constexpr int32_t kGgufUint16 = 2;
 // MUL_MAT_ID operands are three-dimensional and their names end alike in every architecture: ffn_gate_exps,
 // ffn_gate_up_exps, ffn_down_chexps...
 bool is_expert_stack(const std::string& name, const int64_t* ne) {
-  static const std::regex pattern(R"(^blk\.[0-9]+\..*exps\.weight$)");
+  static const std::regex pattern(R"(^blk\.[0-9]{1,6}\.[A-Za-z0-9_]*exps\.weight$)");
   return ne[2] > 1 && std::regex_match(name, pattern);
 }
 
@@ -136,7 +136,8 @@ VirtualLayout ModelFile::layout(bool with_vocabulary) const {
   LibraryGuard guard;
   std::unique_ptr<ggml::Gguf, void (*)(ggml::Gguf*)> merged(g.gguf_init_empty(), g.gguf_free);
   g.gguf_set_kv(merged.get(), metadata());
-  for (const char* key : {"split.no", "split.count", "split.tensors.count"}) g.gguf_remove_key(merged.get(), key);
+  // The merged header has the default alignment, whatever the files' own is.
+  for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) g.gguf_remove_key(merged.get(), key);
   if (!with_vocabulary) remove_vocabulary(merged.get());
   for (const Shard& shard : _shards) {
     for (ggml::Tensor* t = g.ggml_get_first_tensor(shard.ctx); t; t = g.ggml_get_next_tensor(shard.ctx, t)) {

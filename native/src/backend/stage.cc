@@ -60,10 +60,6 @@ void Stage::order(std::vector<PlaneUse>* uses) {
   }
 }
 
-Stage::Converted& Stage::converted_for(const ExpertProduct& product) {
-  return _converted[_converted_index[static_cast<size_t>(&product - _products.data())]];
-}
-
 void Stage::append(ggml::Context* ctx, ggml::Graph* graph) {
   const ggml::Tensor* x = input();
   const int64_t input_rows = x->ne[1] * x->ne[2];
@@ -143,6 +139,7 @@ void Stage::work(int ith, int nth) {
   for (;;) {
     const int64_t item = _next_item.fetch_add(1, std::memory_order_relaxed);
     if (item >= items || _execution.failed()) return;
+    if (_execution.engine()->cancelled()) throw Aborted{};
     if (item < batches) {
       batch_item(item, bench, _execution.engine()->single_thread_pool(ith));
     } else {

@@ -33,7 +33,6 @@ nb::dict stats(const Engine& engine) {
   values["cache_bytes"] = s.cache_bytes;
   values["resident_bytes"] = s.resident_bytes;
   values["expert_bytes"] = s.expert_bytes;
-  values["adapter_bytes"] = s.adapter_bytes;
   return values;
 }
 
@@ -86,6 +85,7 @@ void bind_engine(nb::module_& m) {
           nb::arg("context"), nb::arg("threads"))
       .def("detach", [](Engine& e, uintptr_t context) { e.detach(reinterpret_cast<void*>(context)); }, nb::arg("context"))
       .def("release_compute", &Engine::release_compute, "Give the memory of the compute buffers back until the next batch.")
+      .def("forget_compute_buffer", &Engine::forget_compute_buffer, "Before a batch, and after one that failed.")
       .def("cancel", &Engine::cancel)
       .def("clear_cancel", &Engine::clear_cancel)
       .def_prop_ro("cancelled", &Engine::cancelled)

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -60,7 +59,6 @@ struct EngineStats {
   uint64_t cache_bytes = 0;
   uint64_t resident_bytes = 0;
   uint64_t expert_bytes = 0;  ///< slots for every expert of the model
-  uint64_t adapter_bytes = 0;  ///< real memory given to tensors that are not in the file (adapters)
 };
 
 class Engine {
@@ -127,9 +125,10 @@ class Engine {
   /// @brief Counts a group's routing once per batch, whichever of its tensors is executed first.
   void count(const StoredTensor& tensor, const RoutingEvent& event);
   void add_expert_time(double seconds) { _expert_time = _expert_time + seconds; }
-  void add_adapter_bytes(int64_t bytes) { _adapter_bytes += static_cast<uint64_t>(bytes); }
   /// @brief Remembers a buffer that graphs compute in, for release_compute().
   void note_compute_buffer(const ggml::Buffer* buffer);
+  /// @brief Forgets it: the next batch may free it.
+  void forget_compute_buffer() { _compute_base = nullptr; }
   /// @brief Reads rows of an embedding to `dst`, one after the other.
   void read_rows(const StoredTensor& tensor, const std::vector<int32_t>& rows, uint8_t* dst);
 
@@ -146,7 +145,8 @@ class Engine {
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;
   std::unique_ptr<CopyReader> _row_reader;
-  std::map<uint8_t*, size_t> _compute_buffers;  // base and size
+  uint8_t* _compute_base = nullptr;
+  size_t _compute_size = 0;
   ggml::ThreadPool* _thread_pool = nullptr;
   std::vector<ggml::ThreadPool*> _single_pools;
   std::atomic<bool> _cancelled{false};
@@ -157,7 +157,6 @@ class Engine {
   uint64_t _misses = 0;
   double _tokens = 0;
   std::atomic<double> _expert_time{0};
-  std::atomic<uint64_t> _adapter_bytes{0};
   bool _tracing = false;
   std::vector<RoutingEvent> _trace;
 };

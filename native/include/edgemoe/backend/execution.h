@@ -35,13 +35,13 @@ class Execution {
   ggml::Status run(int threads, ggml::ThreadPool* pool);
 
   // For the nodes.
-  /// @brief Runs `work`, keeping what it throws: an exception must not leave a ggml worker thread.
-  void guarded(const std::function<void()>& work);
   bool failed() const { return _failed.load(std::memory_order_relaxed); }
   PlaneCache::Lease& lease() { return *_lease; }
 
   /// @brief A node that calls `work(ith, nth)` on every thread.
   using NodeWork = std::function<void(int ith, int nth)>;
+  /// @brief Runs `work`, keeping what it throws: an exception must not leave a ggml worker thread.
+  void guarded(const NodeWork& work, int ith, int nth) noexcept;
   void append_custom(ggml::Context* ctx, ggml::Graph* graph, NodeWork work);
 
  private:

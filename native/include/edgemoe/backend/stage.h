@@ -81,7 +81,6 @@ class Stage {
   bool many(const RoutedExpert& expert) const { return expert.rows.size() >= kManyRows; }
   size_t use_of(size_t expert, size_t product) const { return _first_use + expert * _products.size() + product; }
   const uint8_t* input_row(const Converted& converted, const RoutedRow& row) const;
-  Converted& converted_for(const ExpertProduct& product);
 
   void convert(int ith, int nth);
   void work(int ith, int nth);

@@ -63,7 +63,6 @@ class PlaneCache final : private ReadSink {
   void resize(size_t bytes);
 
   bool resident(uint32_t plane) const { return _states[plane].phase == Phase::kResident; }
-  const Plane& plane(uint32_t index) const { return _planes[index]; }
   size_t total_bytes() const;  ///< to hold every plane
   CacheStats stats() const;
 

@@ -1,0 +1,139 @@
+"""What an installation promises: the tested llama-cpp-python, the command, and a light start."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgemoe
+from edgemoe import VersionError
+from edgemoe.default_model import default_model_path
+from edgemoe.experts import library
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+# llama-cpp-python
+
+
+def test_the_tested_version_is_installed() -> None:
+    assert library.installed_version() in library.SUPPORTED_VERSIONS
+
+
+@pytest.mark.parametrize("version", ["0.3.35", "0.3.37", "0.4.0", "0.3.36.post1", "1.0"])
+def test_another_version_is_refused_and_the_range_is_named(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    with pytest.raises(VersionError) as caught:
+        library.installed_version()
+    message = str(caught.value)
+    assert f"llama-cpp-python {version}" in message
+    assert all(supported in message for supported in library.SUPPORTED_VERSIONS)
+    assert f"pip install llama-cpp-python=={library.SUPPORTED_VERSIONS[-1]}" in message
+
+
+def test_a_missing_library_is_refused_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with pytest.raises(VersionError, match="not installed: pip install llama-cpp-python=="):
+        library.installed_version()
+
+
+def test_loading_checks_the_version_before_anything_else() -> None:
+    code = """
+import importlib.metadata, sys
+importlib.metadata.version = lambda name: "0.2.0"
+import edgemoe
+try:
+    edgemoe.Llama
+except edgemoe.VersionError as error:
+    print("0.3.36" in str(error), "edgemoe._native" in sys.modules)
+"""
+    done = python("-c", code)
+    assert done.stdout.split() == ["True", "False"], done.stderr[-2000:]
+
+
+def test_the_command_line_reports_another_version_in_one_line() -> None:
+    code = """
+import importlib.metadata
+importlib.metadata.version = lambda name: "0.2.0"
+from edgemoe.cli import main
+main(["chat", "-p", "hello"])
+"""
+    done = python("-c", code)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line.startswith("edgemoe: llama-cpp-python 0.2.0 is installed")
+
+
+def test_the_pin_of_the_package_is_what_the_code_supports() -> None:
+    pins = [line for line in (ROOT / "pyproject.toml").read_text().splitlines() if "llama-cpp-python" in line]
+    assert [pin.strip() for pin in pins] == [f'"llama-cpp-python=={library.SUPPORTED_VERSIONS[-1]}",']
+
+
+def test_one_version_number() -> None:
+    assert f'version = "{edgemoe.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+# The command
+
+
+def test_python_dash_m() -> None:
+    done = python("-m", "edgemoe", "--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"edgemoe {edgemoe.__version__}")
+    assert python("-m", "edgemoe", "no-such-verb").returncode == 2
+
+
+def test_importing_main_module_name_runs_nothing_heavy() -> None:
+    code = "import sys, edgemoe, edgemoe.cli; print({'llama_cpp', 'numpy', 'edgemoe._native'} & set(sys.modules))"
+    assert python("-c", code).stdout.strip() == "set()"
+
+
+def test_help_does_not_import_llama_cpp() -> None:
+    code = """
+import sys
+from edgemoe.cli import main
+try:
+    main(["--help"])
+finally:
+    print("llama_cpp" in sys.modules, file=sys.stderr)
+"""
+    done = python("-c", code)
+    assert done.returncode == 0
+    assert "Usage: edgemoe" in done.stdout
+    assert done.stderr.strip() == "False"
+
+
+def test_the_entry_point_is_the_command_line() -> None:
+    from edgemoe.cli import main
+
+    try:
+        distribution = importlib.metadata.distribution("edgemoe")
+    except importlib.metadata.PackageNotFoundError:
+        assert 'edgemoe = "edgemoe.cli:main"' in (ROOT / "pyproject.toml").read_text()
+        return
+    [script] = [e for e in distribution.entry_points if e.group == "console_scripts" and e.name == "edgemoe"]
+    assert script.load() is main
+
+
+def test_the_default_model_is_there() -> None:
+    path = default_model_path()
+    assert path.read_bytes()[:4] == b"GGUF"
+
+
+def test_public_names_resolve() -> None:
+    for name in edgemoe.__all__:
+        assert getattr(edgemoe, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'Lama'"):
+        edgemoe.Lama  # noqa: B018
