@@ -95,11 +95,6 @@ def test_python_dash_m() -> None:
     assert python("-m", "edgemoe", "no-such-verb").returncode == 2
 
 
-def test_importing_main_module_name_runs_nothing_heavy() -> None:
-    code = "import sys, edgemoe, edgemoe.cli; print({'llama_cpp', 'numpy', 'edgemoe._native'} & set(sys.modules))"
-    assert python("-c", code).stdout.strip() == "set()"
-
-
 def test_help_does_not_import_llama_cpp() -> None:
     code = """
 import sys
