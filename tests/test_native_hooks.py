@@ -149,7 +149,7 @@ def test_without_the_guard_an_assertion_ends_the_process(good: Path, tmp_path: P
     bad = corrupt(good, "expert-count-absurd", tmp_path)
     done = subprocess.run([sys.executable, "-c", STOCK, str(bad)], capture_output=True, text=True, check=False)
     assert done.returncode < 0
-    assert "GGML_ASSERT" in done.stderr
+    assert not done.stdout
 
 
 def test_guards_nest() -> None:

@@ -30,6 +30,32 @@ if [ ! -x "$venv/bin/pip" ]; then
   }
 fi
 
+# The native module needs Python's headers, which Debian keeps in a package of their own. Without root, the package is
+# unpacked into the environment.
+headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+if [ ! -f "$headers/Python.h" ]; then
+  name=$("$venv/bin/python" -c 'import sys; print("libpython%d.%d-dev" % sys.version_info[:2])')
+  command -v apt-get >/dev/null 2>&1 || {
+    say "Python's headers are missing ($headers/Python.h): install your system's package for them, such as python3-devel"
+    exit 2
+  }
+  unpacked="$venv/headers"
+  if [ ! -d "$unpacked" ]; then
+    say "unpacking Python's headers from the package $name"
+    mkdir -p "$unpacked"
+    (cd "$unpacked" && { apt-get download -qq "$name" || { apt-get update -qq && apt-get download -qq "$name"; }; } &&
+      dpkg-deb -x ./*.deb . && rm -f ./*.deb) || {
+      rm -rf "$unpacked"
+      say "cannot get the package $name: install it by hand"
+      exit 2
+    }
+  fi
+  found=$(dirname "$(find "$unpacked/usr/include" -name Python.h | head -n 1)")
+  CPATH="$found:$unpacked/usr/include${CPATH:+:$CPATH}"
+  CMAKE_ARGS="-DPython_INCLUDE_DIR=$found ${CMAKE_ARGS:-}"
+  export CPATH CMAKE_ARGS
+fi
+
 # Installed again whenever a source changes; llama-cpp-python stays as it is once it has been compiled.
 sources=$(cd "$root" && find edgemoe native models CMakeLists.txt pyproject.toml -type f ! -name '*.pyc' ! -name '*.so' \
   -exec cksum {} + | sort | cksum)

@@ -1,0 +1,259 @@
+"""The memory budget of running models: loans of cache memory, several models, and control groups."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import llama_cpp
+import numpy as np
+import pytest
+
+from edgemoe import BudgetError, Llama, machine
+from edgemoe.budget import smallest_budget
+from stock import decode_logits, last_logits, stock_llama
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+MIB = 1 << 20
+OPTIONS = {"n_ctx": 512, "n_batch": 256, "n_threads": 2, "n_threads_batch": 2}
+
+
+def run(code: str, *arguments: object) -> list[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 100 MB: its vocabulary is large enough for logits to count."""
+    path = tmp_path_factory.mktemp("large") / "large.gguf"
+    shape = "--experts 64 --layers 3 --width 512 --vocab-size 40000 --expert-type f16".split()
+    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.stat().st_size > 80 * MIB
+    return path
+
+
+@pytest.mark.parametrize("arch", ["gpt-oss", "deepseek2", "nemotron_h_moe"])
+def test_the_smallest_budget_holds(model_factory, arch: str) -> None:
+    path = model_factory(arch, n_expert=64, n_ff_exp=512)[0]
+    code = """
+import sys
+from edgemoe import Llama, machine
+budget = int(sys.argv[2])
+model = Llama(sys.argv[1], memory=budget, n_ctx=512)
+model.eval(list(range(250)))
+for token in range(40):
+    model.eval([token])
+state = model.save_state()
+model.load_state(state)
+model("a b", max_tokens=8, logprobs=2)
+print(machine.peak_rss(), model.stats().budget_bytes, model.stats().cache_bytes)
+"""
+    budget = smallest_budget(path, n_ctx=512).smallest
+    peak, reported, cache = map(int, run(code, path, budget))
+    assert peak <= budget == reported
+    assert cache < smallest_budget(path, n_ctx=512).full_cache
+
+
+def test_two_models_share_one_budget(model_factory) -> None:
+    paths = [model_factory(arch, n_expert=64, n_ff_exp=512)[0] for arch in ("qwen3moe", "olmoe")]
+    code = """
+import sys
+from edgemoe import BudgetError, Llama, machine
+import edgemoe.llama
+options = dict(n_ctx=256, n_batch=64)
+first_budget = machine.rss() + (130 << 20)
+first = Llama(sys.argv[1], memory=first_budget, **options)
+try:
+    Llama(sys.argv[2], memory=first_budget, **options)
+    print("not refused")
+except BudgetError:
+    print("refused")
+whole = first_budget + (130 << 20)
+second = Llama(sys.argv[2], memory=whole, **options)
+for start in range(0, 150, 10):
+    for model in (first, second):
+        model.reset()
+        model.eval([(start + i) % 200 for i in range(50)])
+        model.eval([start])
+print(machine.peak_rss() <= whole)
+print(min(m.stats().resident_bytes for m in (first, second)) > 0)
+first.close()
+second.close()
+Llama(sys.argv[2], memory=first_budget, **options).close()
+"""
+    assert run(code, *paths) == ["refused", "True", "True"]
+
+
+def some_tokens(count: int) -> list[int]:
+    return [random.Random(i).randrange(1000) for i in range(count)]
+
+
+def open_tight(path: Path, share: float, **options: object) -> Llama:
+    """The model with a budget that leaves memory for about `share` of its experts while single tokens are computed."""
+    budget = machine.rss() + 600 * MIB
+    with contextlib.closing(Llama(path, memory=budget, **options)) as roomy:
+        spare = roomy._residence._room - int(share * roomy._residence._engine.full_cache())
+    llm = Llama(path, memory=budget - spare, **options)
+    assert llm._residence._minimum_cache < llm.stats().cache_bytes < llm._residence._engine.full_cache()
+    return llm
+
+
+@pytest.fixture
+def tight(large: Path) -> Iterator[Llama]:
+    with contextlib.closing(open_tight(large, 0.8, **OPTIONS)) as llm:
+        yield llm
+
+
+@pytest.fixture(scope="module")
+def expected(large: Path) -> np.ndarray:
+    """Stock llama.cpp's logits after each of ten tokens."""
+    with contextlib.closing(stock_llama(large, **OPTIONS)) as stock:
+        return decode_logits(stock, some_tokens(10))
+
+
+def test_loans_come_out_of_the_cache_and_return(tight: Llama, expected: np.ndarray) -> None:
+    residence = tight._residence
+    whole = tight.stats().cache_bytes
+    slot = whole // 64
+    for size in (10 * MIB, 20 * MIB, 5 * MIB):
+        residence.lend("a test", size)
+        left = tight.stats().cache_bytes
+        assert residence._minimum_cache <= left <= whole - size + slot
+        assert tight.stats().resident_bytes <= left
+        np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
+    residence.lend("small change", 1000)
+    residence.give_back("a test")
+    np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
+    assert tight.stats().cache_bytes == whole
+
+
+def largest_loan(llm: Llama, name: str) -> int:
+    """Lends as much as is given, to a MiB, and returns it."""
+    low, high = 0, llm._residence._room
+    while high - low > MIB:
+        middle = (low + high) // 2
+        try:
+            llm._residence.lend(name, middle)
+            low = middle
+        except BudgetError:
+            high = middle
+        llm._residence.lend(name, 0)
+    llm._residence.lend(name, low)
+    return low
+
+
+def test_what_does_not_fit_is_not_lent(tight: Llama, expected: np.ndarray) -> None:
+    whole = tight.stats().cache_bytes
+    with pytest.raises(BudgetError, match="a test"):
+        tight._residence.lend("a test", 1 << 40)
+    assert tight.stats().cache_bytes == whole
+    assert 0 < largest_loan(tight, "a test") < tight._residence._room
+    assert tight.stats().cache_bytes >= tight._residence._minimum_cache
+    np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
+
+
+def test_loans_leave_room_for_a_prompt(tight: Llama) -> None:
+    """What a prompt computes in is part of the budget, whatever else has been lent."""
+    residence = tight._residence
+    largest_loan(tight, "a test")
+    tight.eval(some_tokens(200))
+    assert tight.stats().cache_bytes >= residence._minimum_cache
+    assert tight.stats().cache_bytes + sum(residence._loans.values()) <= residence._room
+
+
+def test_prompts_borrow_from_the_cache(large: Path, tight: Llama) -> None:
+    tight.eval([1])
+    whole = tight.stats().cache_bytes
+    n_ubatch = tight._residence.plan.shape.n_ubatch
+    assert n_ubatch > 32
+    with contextlib.closing(stock_llama(large, n_ubatch=n_ubatch, **OPTIONS)) as stock:
+        for _ in range(2):
+            for model in (stock, tight):
+                model.reset()
+                model.eval(some_tokens(200))
+            assert tight._residence._minimum_cache <= tight.stats().cache_bytes < whole
+            np.testing.assert_array_equal(last_logits(tight), last_logits(stock))
+            for token in (5, 6):
+                stock.eval([token])
+                tight.eval([token])
+                assert tight.stats().cache_bytes == whole
+                np.testing.assert_array_equal(last_logits(tight), last_logits(stock))
+
+
+def test_log_probabilities_borrow_from_the_cache(large: Path, tight: Llama) -> None:
+    options = {"max_tokens": 6, "temperature": 0.0, "logprobs": 2}
+    with contextlib.closing(stock_llama(large, logits_all=True, **OPTIONS)) as stock:
+        theirs = stock("The cat sat", **options)["choices"][0]
+    tight.eval([1])
+    whole = tight.stats().cache_bytes
+    tight.reset()
+    sizes, text = [], ""
+    for chunk in tight("The cat sat", stream=True, **options):
+        sizes.append(tight.stats().cache_bytes)
+        text += chunk["choices"][0]["text"]
+    assert tight._residence._minimum_cache <= min(sizes) < whole
+    assert text == theirs["text"]
+    tight.eval([1])
+    assert tight.stats().cache_bytes == whole
+
+
+def test_a_state_borrows_for_as_long_as_it_is_kept(model_factory) -> None:
+    path = model_factory("qwen3moe", n_expert=64, n_ff_exp=256, n_embd=512)[0]
+    options = OPTIONS | {"n_ctx": 1024, "type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
+    history = [i % 200 for i in range(901)]
+
+    def next_logits(llm: Llama) -> np.ndarray:
+        llm.eval([7])
+        return last_logits(llm)
+
+    with contextlib.closing(open_tight(path, 0.8, **options)) as llm:
+        llm.eval(history)
+        llm.eval([1])
+        whole = llm.stats().cache_bytes
+        state = llm.save_state()
+        assert llm._residence._minimum_cache <= llm.stats().cache_bytes < whole - state.llama_state_size // 2
+        later = next_logits(llm)
+        llm.eval([3])
+        llm.load_state(state)
+        assert llm.n_tokens == len(history) + 1
+        del state
+        np.testing.assert_array_equal(next_logits(llm), later)
+        assert llm.stats().cache_bytes == whole
+
+
+# In a control group
+
+
+@pytest.fixture(scope="module")
+def prove_budget() -> ModuleType:
+    sys.path.insert(0, str(TOOLS))
+    try:
+        module = importlib.import_module("prove_budget")
+    finally:
+        sys.path.remove(str(TOOLS))
+    if os.geteuid() != 0 or not module.GROUPS.is_dir() or not os.access(module.GROUPS, os.W_OK):
+        pytest.skip(f"needs root and control groups of version 1 at {module.GROUPS}")
+    return module
+
+
+@pytest.mark.parametrize("slack", [1.0, 1.2])
+def test_a_control_group_of_the_budget_does_not_kill_it(large: Path, prove_budget: ModuleType, slack: float) -> None:
+    plan = smallest_budget(large, n_ctx=512)
+    budget = int(plan.smallest * slack)
+    assert budget < plan.comfortable
+    result = prove_budget.prove(str(large), budget, 512, 300, 50)
+    assert not result["killed"], result
+    assert result["within"], result
+    assert result["group_peak"] <= budget

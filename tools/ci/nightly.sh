@@ -1,0 +1,20 @@
+#!/bin/bash
+# What takes longer than a push should: a 5 GB model under real memory limits, long fuzzing, figures beside stock llama.cpp.
+#   tools/ci/nightly.sh FOLDER [TEXT]
+# FOLDER needs 6 GB; TEXT is English prose to evaluate. Needs root and control groups of version 1 for the limits.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+folder=${1:?"usage: tools/ci/nightly.sh FOLDER [TEXT]"}
+text=${2:-README.md}
+python="$PWD/.venv/bin/python"
+tools/bootstrap.sh
+.venv/bin/pip install --quiet ".[test]"
+mkdir -p "$folder"
+model="$folder/synthetic-30b-12l.gguf"
+[ -f "$model" ] || "$python" tools/synthesize_moe.py "$model"
+"$python" tools/prove_budget.py "$model" --memory 60%,40%,25% --prompt-tokens 512 --tokens 200 --ctx 4096
+EDGEMOE_FUZZ_FILES=${EDGEMOE_FUZZ_FILES:-3000} .venv/bin/pytest tests/test_bad_input.py -k flipped
+"$python" tools/compare_stock.py "$model" --text "$text" --memory none,50%,30% --repeat 5
+if command -v fio >/dev/null 2>&1; then
+  "$python" tools/io_bound.py "$model" --text "$text"
+fi
