@@ -122,6 +122,8 @@ class Llama(llama_cpp.Llama):
                 super().__init__(model_path, **kwargs)
             except (ValueError, RuntimeError) as error:
                 raise failure(error) from error
+            if kwargs.get("lora_path") and not self._lora_adapter:  # llama_cpp takes a null pointer for an adapter
+                raise failure(ValueError(f"the adapter {kwargs['lora_path']} cannot be used"))
         self._logits_all = True  # rows are kept as they are asked for, so nothing is ruled out in advance
         self.input_ids = np.zeros(self._n_ctx, dtype=np.intc)  # llama.cpp rounds n_ctx up; the parent's array does not
         # Weak, so that dropping the last reference to the model frees it at once.

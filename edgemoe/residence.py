@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -21,6 +22,7 @@ from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
+from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.sizes import format_size
 
@@ -61,6 +63,8 @@ class Residence:
         self._file = open_model(path)
         self._summary = summarize(path, self._file)
         self._cache_wanted = cache
+        lora = arguments.get("lora_path")
+        self._adapters = check_adapter(lora, self._file) if lora else 0
         self._loans: dict[str, int] = {}
         self._loans_lock = threading.Lock()
         self._lent = 0
@@ -124,14 +128,13 @@ class Residence:
             swa_full=arguments.get("swa_full"),
             offload_kqv=arguments.get("offload_kqv", True),
         )
-        lora = arguments.get("lora_path")
         request = Request(
             n_ctx=n_ctx or None,
             n_batch=n_batch,
             n_ubatch=arguments.get("n_ubatch", 512),
             shape=shape,
             budget=self.budget,
-            adapters=os.path.getsize(lora) if lora and os.path.exists(lora) else 0,
+            adapters=self._adapters,
         )
         baseline = machine.rss() + sum(r.pending for r in list(_open))
         with Planners(self._file, arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")) as planners:
@@ -181,7 +184,7 @@ class Residence:
             return full
         others = sum(r.pending for r in list(_open))
         left = self.budget - machine.rss() - others - plan.parts["working memory"] - self._batch_bytes(_SMALL_BATCH)
-        prompt = self._batch_bytes(plan.shape.n_ubatch) - self._batch_bytes(_SMALL_BATCH)
+        prompt = self._prompt_bytes()
         if left - prompt < self._minimum_cache:
             needed = self.budget + self._minimum_cache - left + prompt
             raise BudgetError(
@@ -201,6 +204,8 @@ class Residence:
 
     def decode(self, context: Any, batch: Any) -> int:
         """llama_decode; called on the model's own thread."""
+        with contextlib.suppress(EdgeMoEError):
+            self._engine.raise_error()  # of an earlier operation that nobody asked about
         self._make_room_for(batch.n_tokens)
         self._engine.forget_compute_buffer()
         code = bindings.llama_decode(context, batch)
@@ -231,6 +236,12 @@ class Residence:
 
     # Loans of cache memory
 
+    def _prompt_bytes(self) -> int:
+        """What the largest prompt batch writes beyond a small one."""
+        if self.plan is None:
+            return 0
+        return self._batch_bytes(self.plan.shape.n_ubatch) - self._batch_bytes(_SMALL_BATCH)
+
     def _make_room_for(self, tokens: int) -> None:
         """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow."""
         if self._lends:
@@ -259,8 +270,10 @@ class Residence:
             BudgetError: when the experts of one layer would not fit any more.
         """
         with self._loans_lock:
-            others = sum(loan for other, loan in self._loans.items() if other != name)
-            if self._lends and size > self._loans.get(name, 0) and self._room - others - size < self._minimum_cache:
+            others = sum(loan for other, loan in self._loans.items() if other not in (name, _PROMPT))
+            others += self._prompt_bytes()  # a prompt may come at any time
+            larger = size > max(self._loans.get(name, 0), _SMALL_LOAN)
+            if self._lends and larger and self._room - others - size < self._minimum_cache:
                 raise BudgetError(
                     f"{format_size(size)} for {name} do not fit into the budget of {format_size(self.budget or 0)}"
                 )

@@ -23,19 +23,27 @@ def parse_size(value: int | str, *, whole: int | None = None) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise BudgetError(f"{value!r} is not a size: use bytes or text such as '2GiB'")
-    if isinstance(value, int):
-        size = value
-    elif match := _PERCENT.fullmatch(value):
-        if whole is None:
-            raise BudgetError(f"a share such as {value!r} means nothing here: use bytes or text such as '2GiB'")
-        size = int(float(match[1]) / 100 * whole)
-    elif (match := _SIZE.fullmatch(value)) and match[2].lower() in _UNITS:
-        size = int(float(match[1]) * _UNITS[match[2].lower()])
-    else:
-        raise BudgetError(f"{value!r} is not a size: use bytes or text such as '2GiB', '800MB' or '50%'")
+    try:
+        size = _bytes(value, whole)
+    except OverflowError:
+        size = 1 << 63
+    if size >= 1 << 63:
+        raise BudgetError(f"{str(value)[:40]!r} is more than any machine has")
     if size <= 0:
         raise BudgetError(f"a size must be more than zero, not {value!r}")
     return size
+
+
+def _bytes(value: int | str, whole: int | None) -> int:
+    if isinstance(value, int):
+        return value
+    if match := _PERCENT.fullmatch(value):
+        if whole is None:
+            raise BudgetError(f"a share such as {value!r} means nothing here: use bytes or text such as '2GiB'")
+        return int(float(match[1]) / 100 * whole)
+    if (match := _SIZE.fullmatch(value)) and match[2].lower() in _UNITS:
+        return int(float(match[1]) * _UNITS[match[2].lower()])
+    raise BudgetError(f"{value!r} is not a size: use bytes or text such as '2GiB', '800MB' or '50%'")
 
 
 def format_size(size: float) -> str:

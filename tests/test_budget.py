@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -158,21 +159,21 @@ def test_more_never_needs_less(planning: tuple, settings: list[dict]) -> None:
 
 
 def test_a_larger_budget_never_gives_less(planning: tuple) -> None:
-    smallest = plan_for(planning, n_ctx=None, budget=None).smallest
-    before = None
-    for budget in range(130 * MIB, smallest + 400 * MIB, 20 * MIB):
+    refused, plans = [], []
+    for budget in range(100 * MIB, plan_for(planning, n_ctx=None).smallest + 400 * MIB, 20 * MIB):
         try:
-            plan = plan_for(planning, n_ctx=None, budget=budget)
+            plans.append(plan_for(planning, n_ctx=None, budget=budget))
         except BudgetError as error:
-            assert before is None, "a larger budget is refused where a smaller one works"
-            assert "smallest is" in str(error)
-            continue
-        assert plan.smallest - plan.parts["margin"] <= budget
-        if before is not None:
-            assert plan.shape.n_ctx >= before.shape.n_ctx
-            assert plan.embedding_on_disk <= before.embedding_on_disk
-            assert plan.shape.n_ubatch >= before.shape.n_ubatch or plan.shape.n_ctx > before.shape.n_ctx
-        before = plan
-    assert before is not None
-    assert before.shape.n_ctx == 1024
-    assert not before.embedding_on_disk
+            refused.append(str(error))
+            assert not plans, "a larger budget is refused where a smaller one works"
+        else:
+            assert plans[-1].smallest - plans[-1].parts["margin"] <= budget
+    assert refused
+    assert all("the smallest is" in message and "dense weights" in message for message in refused)
+    for before, plan in itertools.pairwise(plans):
+        assert plan.shape.n_ctx >= before.shape.n_ctx
+        assert plan.embedding_on_disk <= before.embedding_on_disk
+        assert plan.shape.n_ubatch >= before.shape.n_ubatch or plan.shape.n_ctx > before.shape.n_ctx
+    assert plans[-1].shape.n_ctx == 1024
+    assert not plans[-1].embedding_on_disk
+    assert plans[0].embedding_on_disk

@@ -11,10 +11,10 @@ import llama_cpp
 import numpy as np
 import pytest
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
-from stock import decode_logits, greedy, prompt_logits, stock_llama
 
 from edgemoe import BudgetError, Llama, machine
 from edgemoe.default_model import default_model_path
+from stock import decode_logits, greedy, prompt_logits, stock_llama
 
 CONTEXT = {"n_ctx": 512, "n_threads": 2}
 PROMPT = "Once upon a time there was a dog. The dog had a ball. The dog"

@@ -36,7 +36,7 @@ def run(code: str, *arguments: object) -> list[str]:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 100 MB: its vocabulary is large enough for logits to count."""
     path = tmp_path_factory.mktemp("large") / "large.gguf"
-    shape = "--experts 64 --layers 3 --width 512 --vocab-size 40000 --expert-type f16".split()
+    shape = ["--experts", "64", "--layers", "3", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
     command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

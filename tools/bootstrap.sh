@@ -72,8 +72,9 @@ case "${1:-}" in
   "") say "installed: $venv/bin/edgemoe" ;;
   test)
     shift
-    cd "$root"
-    exec "$venv/bin/pytest" "$@"
+    # Not from the root, where programs that the tests start would import the sources and not what was installed.
+    cd "$venv"
+    exec "$venv/bin/pytest" -c "$root/pyproject.toml" --rootdir "$root" "$root/tests" "$@"
     ;;
   *) exec "$venv/bin/edgemoe" "$@" ;;
 esac

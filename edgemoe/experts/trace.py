@@ -71,4 +71,22 @@ def read_trace(path: str | Path) -> Trace:
     header = objects[0]
     if header.get("version") != _VERSION:
         raise ModelError(f"{path} is a trace of version {header.get('version')}; this program reads {_VERSION}")
-    return Trace(header["model"], [tuple(g) for g in header["groups"]], [tuple(e) for e in objects[1:]])
+    try:
+        groups = [(str(name), int(experts), int(size)) for name, experts, size in header["groups"]]
+        trace = Trace(str(header["model"]), groups, [_event(item, groups) for item in objects[1:]])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(f"{path} is a damaged trace: {error!r}") from error
+    return trace
+
+
+def _event(item: Any, groups: list[tuple[str, int, int]]) -> Event:
+    """`item` checked: whoever replays it indexes tables with what it holds."""
+    group, tokens, experts, rows = item
+    numbers = [group, tokens, *experts, *rows]
+    if not all(isinstance(n, int) and n >= 0 for n in numbers):
+        raise ValueError(f"an event holds something else than counts: {item!r}")
+    if len(experts) != len(rows):
+        raise ValueError(f"an event has {len(experts)} experts, but {len(rows)} counts of rows")
+    if max(experts, default=0) >= groups[group][1]:
+        raise ValueError(f"expert {max(experts)} is not among the {groups[group][1]} of layer {groups[group][0]}")
+    return group, tokens, list(experts), list(rows)
