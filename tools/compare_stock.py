@@ -5,7 +5,7 @@
 `none` sets no limit and runs both with everything in memory. Stock llama.cpp maps the file (mmap) and does not repack
 weights; `--repacked` adds it with repacking. Text is evaluated token by token after a warm-up, so that every program
 sees the same tokens. Programs take turns, so that a change of the machine's speed meets all of them alike.
-Needs root and control groups of version 1 for limits.
+Limits need root and control groups of version 1; the page cache is dropped before each limited run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -78,6 +79,9 @@ def run(program: str, arguments: list[str], limit: int) -> dict[str, float]:
     """Figures of one run, empty when it was killed or failed."""
     command = [sys.executable, "-c", WORK, program, *arguments]
     if limit:
+        # Pages that are cached already are charged to whoever read them first: a limit would not count them.
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
         with memory_group(limit) as group:
             done = run_in(group, command)
     else:
