@@ -42,6 +42,7 @@ SMALLER = (
     (r"--tokens \d+", "--tokens 16"),
     (r"--memory (none,)?\d+%,[\d%,]+", r"--memory \g<1>600MiB"),
     (r"--runtime=\d+", "--runtime=1"),
+    (r"--seconds \d+", "--seconds 1"),
 )
 CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
 ENGLISH = "The ferry left the harbour at noon, and the children waved until it was gone behind the rocks. "

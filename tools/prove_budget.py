@@ -28,7 +28,7 @@ import json, sys
 from edgemoe import Llama
 path, budget, n_ctx, prompt, tokens = sys.argv[1], *map(int, sys.argv[2:6])
 model = Llama(path, memory=budget, n_ctx=n_ctx)
-ids = [(i * 7919) % (model.n_vocab() - 1000) for i in range(prompt + tokens)]
+ids = [(i * 7919) % (model.n_vocab() // 2) for i in range(prompt + tokens)]
 model.eval(ids[:prompt])
 for token in ids[prompt:]:
     model.eval([token])
