@@ -374,7 +374,7 @@ def _settle(future: Future[Any]) -> None:
     while not future.done():
         try:
             future.exception(timeout=1.0)
-        except BaseException:  # noqa: S112  (the interrupt is already on its way to the caller)
+        except BaseException:  # the interrupt is already on its way to the caller
             continue
 
 
