@@ -33,11 +33,13 @@ def load_model(engine: Any, params: Any, *, planning: bool = False) -> Any:
     own.lazy_mode = bindings.LLAMA_LAZY_MODE_OFF
     own.use_extra_bufts = False
     own.no_alloc = planning
+    model = None
     stream = engine.begin_load(planning)
     try:
-        return bindings.llama_model_load_from_file_ptr(stream, own)
+        model = bindings.llama_model_load_from_file_ptr(stream, own)
     finally:
-        engine.end_load()
+        engine.end_load(loaded=bool(model))
+    return model
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <set>
 #include <utility>
@@ -80,10 +81,14 @@ std::FILE* Engine::begin_load(bool planning) {
   return _load_file->stream();
 }
 
-void Engine::end_load() {
+void Engine::end_load(bool loaded) {
   if (loading_engine == this) loading_engine = nullptr;
   if (_load_file) _load_error = _load_file->error();
   _load_file.reset();
+  for (const auto& [tensor, stored] : _nameless) {
+    if (loaded) stored->info->name.copy(tensor->name, sizeof(tensor->name) - 1);
+  }
+  _nameless.clear();
 }
 
 std::string Engine::load_error() const { return _load_error; }
@@ -108,6 +113,8 @@ bool Engine::adopt(ggml::Tensor* tensor) {
   if (it == _stored.end()) return false;
   it->second->live = true;
   tensor->extra = it->second.get();
+  std::memset(tensor->name, 0, sizeof(tensor->name));
+  _nameless.emplace_back(tensor, it->second.get());
   return true;
 }
 

@@ -10,6 +10,10 @@ namespace edgemoe {
 namespace {
 
 constexpr size_t kLoadPiece = 1 << 20;
+constexpr uint64_t kWindow = 8 * kLoadPiece;
+constexpr size_t kAhead = 3;
+constexpr size_t kWindows = 2 * (kAhead + 1);  // more than are in use, being read and waiting together
+constexpr size_t kStreamBuffer = 64 << 10;
 
 #if defined(__APPLE__)
 std::FILE* open_stream(VirtualFile* file) {
@@ -35,18 +39,33 @@ std::FILE* open_stream(VirtualFile* file) {
 
 VirtualFile::VirtualFile(const ModelFile& model, bool with_vocabulary, const std::function<bool(const TensorInfo&)>& stays_on_disk,
                          ReadPool* pool)
-    : _model(model), _layout(model.layout(with_vocabulary)) {
+    : _model(model), _layout(model.layout(with_vocabulary)), _stream_buffer(kStreamBuffer) {
   for (size_t i = 0; i < model.tensors().size(); ++i) {
     const TensorInfo& tensor = model.tensors()[i];
     const bool hole = pool == nullptr || stays_on_disk(tensor);
     _segments.push_back({_layout.offsets[i], tensor.bytes, hole ? nullptr : &tensor});
   }
-  if (pool) _reader = std::make_unique<CopyReader>(*pool, kLoadPiece);
+  if (pool) {
+    _reader = std::make_unique<CopyReader>(*pool, kLoadPiece);
+    _windows.resize(std::min<size_t>(kWindows, _layout.size / kWindow + 1));
+  }
   _stream = open_stream(this);
   if (!_stream) throw IoError(std::string("cannot open a stream: ") + std::strerror(errno));
+  std::setvbuf(_stream, _stream_buffer.data(), _IOFBF, _stream_buffer.size());
+  if (pool) _filler = std::thread([this] { fill_requested(); });
 }
 
-VirtualFile::~VirtualFile() { std::fclose(_stream); }
+VirtualFile::~VirtualFile() {
+  if (_filler.joinable()) {
+    {
+      std::lock_guard lock(_mutex);
+      _closing = true;
+    }
+    _changed.notify_all();
+    _filler.join();
+  }
+  std::fclose(_stream);
+}
 
 int64_t VirtualFile::seek(int64_t offset, int whence) {
   const int64_t base = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? static_cast<int64_t>(_position) : static_cast<int64_t>(_layout.size);
@@ -56,34 +75,96 @@ int64_t VirtualFile::seek(int64_t offset, int whence) {
   return target;
 }
 
+std::vector<VirtualFile::Segment>::const_iterator VirtualFile::segment_behind(uint64_t position) const {
+  return std::upper_bound(_segments.begin(), _segments.end(), position,
+                          [](uint64_t at, const Segment& s) { return at < s.start + s.length; });
+}
+
+bool VirtualFile::has_dense_bytes(uint64_t window) const {
+  auto segment = segment_behind(window * kWindow);
+  while (segment != _segments.end() && !segment->tensor) ++segment;
+  return segment != _segments.end() && segment->start < (window + 1) * kWindow;
+}
+
+void VirtualFile::fill(Window* window) {
+  const uint64_t start = window->index * kWindow;
+  const uint64_t end = std::min(start + kWindow, _layout.size);
+  window->bytes.resize(kWindow);
+  std::vector<CopyRange> ranges;
+  for (auto segment = segment_behind(start); segment != _segments.end() && segment->start < end; ++segment) {
+    if (!segment->tensor) continue;
+    const uint64_t from = std::max(start, segment->start);
+    const uint64_t to = std::min(end, segment->start + segment->length);
+    const File& file = _model.files()[segment->tensor->file];
+    ranges.push_back({&file, segment->tensor->offset + (from - segment->start), to - from, window->bytes.data() + (from - start)});
+  }
+  _reader->read(ranges);
+}
+
+void VirtualFile::fill_requested() {
+  std::unique_lock lock(_mutex);
+  while (true) {
+    _changed.wait(lock, [this] { return _closing || !_requested.empty(); });
+    if (_closing) return;
+    Window* window = _requested.front();
+    _requested.pop_front();
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      fill(window);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    window->error = error;
+    window->ready = true;
+    _changed.notify_all();
+  }
+}
+
+VirtualFile::Window* VirtualFile::request(uint64_t index, bool now) {
+  Window* oldest = nullptr;
+  for (Window& window : _windows) {
+    if (window.index == index) return &window;
+    const bool pending = window.index != UINT64_MAX && !window.ready;
+    if (!pending && (!oldest || window.last_use < oldest->last_use)) oldest = &window;
+  }
+  oldest->index = index;
+  oldest->ready = false;
+  oldest->last_use = ++_uses;
+  _requested.insert(now ? _requested.begin() : _requested.end(), oldest);
+  _changed.notify_all();
+  return oldest;
+}
+
+const VirtualFile::Window& VirtualFile::window(uint64_t index) {
+  std::unique_lock lock(_mutex);
+  Window* wanted = request(index, true);
+  wanted->last_use = ++_uses;
+  // Few enough that a window is always free, or that each has its own.
+  for (uint64_t next = index + 1, ahead = 0; next * kWindow < _layout.size && ahead < kAhead && _requested.size() < kAhead; ++next) {
+    if (!has_dense_bytes(next)) continue;
+    request(next, false);
+    ++ahead;
+  }
+  _changed.wait(lock, [wanted] { return wanted->ready; });
+  if (wanted->error) std::rethrow_exception(wanted->error);
+  return *wanted;
+}
+
 int64_t VirtualFile::read(char* dst, size_t length) try {
   const uint64_t end = std::min<uint64_t>(_position + length, _layout.size);
   const uint64_t begin = _position;
-  std::vector<CopyRange> ranges;
+  const uint64_t header = _layout.header.size();
   while (_position < end) {
-    auto* to = reinterpret_cast<uint8_t*>(dst) + (_position - begin);
-    const auto next = std::upper_bound(_segments.begin(), _segments.end(), _position,
-                                       [](uint64_t position, const Segment& s) { return position < s.start; });
-    if (_position < _layout.header.size()) {
-      const uint64_t n = std::min<uint64_t>(end, _layout.header.size()) - _position;
-      std::memcpy(to, _layout.header.data() + _position, n);
-      _position += n;
-      continue;
-    }
-    const Segment* segment = next == _segments.begin() ? nullptr : &*(next - 1);
-    if (segment && _position < segment->start + segment->length) {
-      const uint64_t n = std::min(end, segment->start + segment->length) - _position;
-      if (const TensorInfo* tensor = segment->tensor) {
-        ranges.push_back({&_model.files()[tensor->file], tensor->offset + (_position - segment->start), n, to});
-      }
-      _position += n;
-    } else {  // padding between tensors
-      const uint64_t n = std::min(end, next == _segments.end() ? _layout.size : next->start) - _position;
-      std::memset(to, 0, n);
-      _position += n;
-    }
+    const uint64_t in_window = _position % kWindow;
+    const bool in_header = _position < header;
+    const uint8_t* from = in_header ? _layout.header.data() + _position
+                          : _windows.empty() ? nullptr : window(_position / kWindow).bytes.data() + in_window;
+    const uint64_t n = std::min(end, in_header ? header : _position - in_window + kWindow) - _position;
+    if (from) std::memcpy(dst + (_position - begin), from, n);
+    _position += n;
   }
-  if (!ranges.empty()) _reader->read(ranges);
   return static_cast<int64_t>(_position - begin);
 } catch (const std::exception& failure) {
   if (_error.empty()) _error = failure.what();

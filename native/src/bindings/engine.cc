@@ -72,7 +72,7 @@ void bind_engine(nb::module_& m) {
       .def(
           "begin_load", [](Engine& e, bool planning) { return reinterpret_cast<uintptr_t>(e.begin_load(planning)); },
           nb::arg("planning"), "A FILE* over the model for llama_model_load_from_file_ptr; buffers this thread allocates are the engine's.")
-      .def("end_load", &Engine::end_load)
+      .def("end_load", &Engine::end_load, nb::arg("loaded"))
       .def("skip", &Engine::skip, nb::arg("tensor"), "Planning: the architecture does not use `tensor`.")
       .def("load_error", [](const Engine& e) { return text(e.load_error()); })
       .def("pattern", &Engine::pattern, "A regular expression for the names of the tensors that stay on disk.")

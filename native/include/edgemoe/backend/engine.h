@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "edgemoe/backend/ggml_abi.h"
@@ -75,13 +76,15 @@ class Engine {
   /// @param planning a pass that allocates nothing: every tensor counts as live except those that skip() names.
   std::FILE* begin_load(bool planning);
   void skip(const std::string& tensor);
-  void end_load();
+  /// @param loaded whether llama.cpp holds a model now: if it does not, the tensors it had created are gone.
+  void end_load(bool loaded);
   static Engine* loading();
   std::string load_error() const;
 
   /// @brief A regular expression for the names of the tensors that stay on disk.
   std::string pattern() const;
-  /// @brief Links `tensor` to its place on disk. @returns false when the model file has no such tensor.
+  /// @brief Links `tensor` to its place on disk, and takes its name away until end_load(), for llama.cpp's loader leaves
+  /// a tensor alone that it does not find in the file by its name. @returns false when the model file has no such tensor.
   bool adopt(ggml::Tensor* tensor);
 
   /// @brief Creates the cache (first call) or resizes it. @returns the bytes of its slots.
@@ -141,6 +144,7 @@ class Engine {
   ReadPool _pool;
   std::unique_ptr<VirtualFile> _load_file;
   std::string _load_error;
+  std::vector<std::pair<ggml::Tensor*, const StoredTensor*>> _nameless;
   std::unordered_map<std::string, std::unique_ptr<StoredTensor>> _stored;
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;

@@ -1,11 +1,17 @@
 /// @file virtual_file.h
-/// A stdio stream over a model in which the tensors that stay on disk read as holes.
+/// A stdio stream over a model whose expert tensors cannot be read through it.
 #pragma once
 
+#include <condition_variable>
+#include <cstdint>
 #include <cstdio>
+#include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "edgemoe/backend/model_file.h"
@@ -13,8 +19,10 @@
 
 namespace edgemoe {
 
-/// @brief Serves llama.cpp's loader: header and dense tensors as they are; a hole costs nothing, because the reader's
-/// buffer is left as it is and our buffer type drops what is written to it.
+/// @brief Serves llama.cpp's loader: header and dense tensors as they are. Tensors that stay on disk are holes, which
+/// keep their place and size and have no particular content. The C library reads custom streams block by block, so the
+/// disk is read in windows: by a thread of its own, ahead of the loader, each window on all I/O threads. Several windows
+/// stay in memory because the order of the loader is not the order of the file.
 class VirtualFile {
  public:
   /// @param stays_on_disk says of each tensor whether it is a hole. @param pool null: dense tensors are holes too.
@@ -41,10 +49,37 @@ class VirtualFile {
     const TensorInfo* tensor;  // null for a hole
   };
 
+  /// An aligned stretch of the stream.
+  struct Window {
+    uint64_t index = UINT64_MAX;  // in units of its length
+    uint64_t last_use = 0;
+    bool ready = false;
+    std::exception_ptr error;
+    std::vector<uint8_t> bytes;
+  };
+
+  /// The first segment that ends behind `position`.
+  std::vector<Segment>::const_iterator segment_behind(uint64_t position) const;
+  bool has_dense_bytes(uint64_t window) const;
+  /// Waits for a window and has what follows it read. Throws what reading it threw.
+  const Window& window(uint64_t index);
+  /// Has `index` read, before all others when `now`.
+  Window* request(uint64_t index, bool now);
+  void fill(Window* window);
+  void fill_requested();
+
   const ModelFile& _model;
   VirtualLayout _layout;
   std::vector<Segment> _segments;
   std::unique_ptr<CopyReader> _reader;
+  std::vector<Window> _windows;
+  uint64_t _uses = 0;
+  std::mutex _mutex;
+  std::condition_variable _changed;
+  std::deque<Window*> _requested;
+  bool _closing = false;
+  std::thread _filler;
+  std::vector<char> _stream_buffer;
   std::FILE* _stream = nullptr;
   uint64_t _position = 0;
   std::string _error;
