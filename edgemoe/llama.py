@@ -9,18 +9,17 @@ import os
 import time
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import llama_cpp
-import llama_cpp.llama_cpp as bindings
 import numpy as np
 from llama_cpp._logger import set_verbose
 
 from edgemoe import machine
 from edgemoe.errors import EdgeMoEError
 from edgemoe.experts import library
-from edgemoe.experts.logits import LogitRows, LogitView, LogProbabilities
+from edgemoe.experts.logits import LogitRows, log_softmax_by_row
+from edgemoe.experts.state import read_state, state_size, write_state
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
@@ -35,17 +34,8 @@ logger = logging.getLogger("edgemoe")
 _SORTED_TOKEN_BYTES = 256
 _ROWS_AT_ONCE = 64  # when every row's logits are asked for, so that llama.cpp's own copy stays small
 
-_parent_log_softmax = llama_cpp.Llama.logits_to_logprobs
-
-
-def _logits_to_logprobs(logits: Any, axis: int = -1) -> Any:
-    if isinstance(logits, LogitView):
-        return LogProbabilities(logits, _parent_log_softmax)
-    return _parent_log_softmax(logits, axis)
-
-
 # llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
-llama_cpp.Llama.logits_to_logprobs = staticmethod(_logits_to_logprobs)
+llama_cpp.Llama.logits_to_logprobs = staticmethod(log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs))
 
 
 class Llama(llama_cpp.Llama):
@@ -58,6 +48,7 @@ class Llama(llama_cpp.Llama):
         cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
         quality: "exact": every result is the same as with everything in memory.
         io_threads: threads that read from disk.
+        read_ahead: read the experts that the next layer will probably use while this one computes.
         trace: file to record routing to, for `tools/replay_trace.py`.
         n_ctx: context in tokens; None or 0 takes the trained one, or less where the budget asks for it.
         **kwargs: every other argument of llama_cpp.Llama.
@@ -76,6 +67,7 @@ class Llama(llama_cpp.Llama):
         cache: int | float | str | None = None,
         quality: str = "exact",
         io_threads: int | None = None,
+        read_ahead: bool = True,
         trace: str | os.PathLike[str] | None = None,
         n_ctx: int | None = None,
         n_threads: int | None = None,
@@ -86,7 +78,9 @@ class Llama(llama_cpp.Llama):
         set_verbose(verbose)
         if quality != "exact":
             raise EdgeMoEError(f"quality={quality!r} is not available: use 'exact'")
-        self._options = dict(memory=memory, cache=cache, quality=quality, io_threads=io_threads, trace=trace)
+        self._options = dict(
+            memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
+        )
         self.notes: list[str] = []
         self._turns = Turns()
         self._keep_rows = "all" if kwargs.pop("logits_all", False) else "newest"
@@ -102,6 +96,7 @@ class Llama(llama_cpp.Llama):
             os.fspath(model_path),
             n_ctx=n_ctx,
             io_threads=io_threads,
+            read_ahead=read_ahead,
             memory=memory,
             cache=cache,
             trace=trace,
@@ -275,12 +270,9 @@ class Llama(llama_cpp.Llama):
         """llama_decode on the model's own thread; interrupts and cancellation leave the KV cache usable."""
         self._residence.check_cancelled()
         started = time.perf_counter()
-        future = self._worker.start(lambda: self._residence.decode(self._ctx.ctx, batch.batch))
         try:
-            code = future.result()
+            code = self._worker.run(lambda: self._residence.decode(self._ctx.ctx, batch.batch), self._residence.cancel)
         except BaseException:
-            self._residence.cancel()
-            _settle(future)
             self._residence.clear_cancel()
             self._after_failure()
             raise
@@ -308,21 +300,19 @@ class Llama(llama_cpp.Llama):
             return self._save_state()
 
     def _save_state(self) -> Any:
-        size = bindings.llama_state_get_size(self._ctx.ctx)
+        size = state_size(self._ctx.ctx)
         name = f"state {time.monotonic_ns()}"
         self._residence.lend(name, 2 * size)
-        buffer = np.empty(size, dtype=np.uint8)
-        written = bindings.llama_state_get_data(self._ctx.ctx, buffer.ctypes.data_as(_BYTES), size)
+        data = read_state(self._ctx.ctx)
         state = llama_cpp.LlamaState(
             input_ids=self.input_ids.copy(),
             scores=self._scores.copy(),
             n_tokens=self.n_tokens,
-            llama_state=buffer[:written].tobytes(),
-            llama_state_size=written,
+            llama_state=data,
+            llama_state_size=len(data),
             seed=self._seed,
         )
-        del buffer
-        self._residence.lend(name, written)
+        self._residence.lend(name, len(data))
         weakref.finalize(state, self._residence.give_back, name)
         return state
 
@@ -332,12 +322,7 @@ class Llama(llama_cpp.Llama):
             self._load_state(state)
 
     def _load_state(self, state: Any) -> None:
-        if len(state.llama_state) != state.llama_state_size:
-            raise EdgeMoEError("the saved state is damaged: its length is not the one it names")
-        data = np.frombuffer(state.llama_state, dtype=np.uint8)
-        pointer = data.ctypes.data_as(_BYTES)
-        if bindings.llama_state_set_data(self._ctx.ctx, pointer, state.llama_state_size) != state.llama_state_size:
-            raise EdgeMoEError("the saved state does not fit this model and context")
+        write_state(self._ctx.ctx, state.llama_state, state.llama_state_size)
         self.scores.restore(state.scores if isinstance(state.scores, dict) else {})
         self.input_ids = state.input_ids.copy()
         self.n_tokens = state.n_tokens
@@ -366,16 +351,6 @@ class Llama(llama_cpp.Llama):
 
 
 _GGML_TYPE_BF16 = 30  # llama_cpp does not name it
-_BYTES = ctypes.POINTER(ctypes.c_uint8)
-
-
-def _settle(future: Future[Any]) -> None:
-    """Waits for `future` to end, however often the user presses Ctrl-C."""
-    while not future.done():
-        try:
-            future.exception(timeout=1.0)
-        except BaseException:  # the interrupt is already on its way to the caller
-            continue
 
 
 def _quantized(ggml_type: int) -> bool:

@@ -53,6 +53,7 @@ class Residence:
         memory: int | str | None,
         cache: int | float | str | None,
         io_threads: int | None,
+        read_ahead: bool,
         trace: str | os.PathLike[str] | None,
         arguments: dict[str, Any],
     ) -> None:
@@ -91,6 +92,7 @@ class Residence:
             self._file,
             io_threads=io_threads or DEFAULT_IO_THREADS,
             embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
+            read_ahead=read_ahead,
             piece=READ_PIECE,
             policy="decayed",
             half_life=HALF_LIFE,

@@ -169,3 +169,24 @@ def test_dropping_the_last_reference_frees_the_model() -> None:
     before = threading.active_count()
     del model
     assert threading.active_count() < before
+
+
+def test_reading_ahead_changes_what_is_waited_for_and_nothing_else() -> None:
+    text = (
+        "Once upon a time there was a little dog named Max. He liked to play with his red ball in the park."
+    )
+    logits, misses = [], []
+    for read_ahead in (True, False):
+        with contextlib.closing(
+            Llama(default_model_path(), memory=None, cache=0.4, n_ctx=256, read_ahead=read_ahead)
+        ) as llm:
+            tokens = llm.tokenize(text.encode()) * 4
+            rows = []
+            for token in tokens:
+                llm.eval([token])
+                rows.append(llm.scores[llm.n_tokens - 1].copy())
+            logits.append(np.array(rows))
+            misses.append(llm.stats().misses)
+            assert llm.stats().hits + misses[-1] == 6 * 2 * len(tokens)
+    assert np.array_equal(*logits)
+    assert misses[0] < misses[1]

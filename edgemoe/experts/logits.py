@@ -105,3 +105,12 @@ class LogProbabilities:
         if isinstance(key, slice):
             return LogProbabilities(self._view[key], self._log_softmax)
         return self._log_softmax(self._view[key])
+
+
+def log_softmax_by_row(log_softmax: Callable[..., Any]) -> Callable[..., Any]:
+    """`log_softmax` of (logits, axis) that takes a LogitView too."""
+
+    def either(logits: Any, axis: int = -1) -> Any:
+        return LogProbabilities(logits, log_softmax) if isinstance(logits, LogitView) else log_softmax(logits, axis)
+
+    return either

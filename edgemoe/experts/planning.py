@@ -71,7 +71,13 @@ class Planner:
         kv_overrides: dict[str, bool | int | float | str] | None = None,
     ) -> None:
         self._engine = _native.Engine(
-            model, io_threads=1, embedding_on_disk=embedding_on_disk, piece=1 << 18, policy="decayed", half_life=1.0
+            model,
+            io_threads=1,
+            embedding_on_disk=embedding_on_disk,
+            read_ahead=False,
+            piece=1 << 18,
+            policy="decayed",
+            half_life=1.0,
         )
         params = bindings.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers

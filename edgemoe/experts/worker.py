@@ -19,10 +19,16 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def start(self, work: Callable[[], T]) -> Future[T]:
+    def run(self, work: Callable[[], T], stop: Callable[[], None]) -> T:
+        """What `work` returns. An interrupt of the caller calls `stop`, waits for `work` to end, and is raised."""
         future: Future[T] = Future()
         self._jobs.put((future, work))
-        return future
+        try:
+            return future.result()
+        except BaseException:
+            stop()
+            _settle(future)
+            raise
 
     def close(self) -> None:
         self._jobs.put(None)
@@ -37,3 +43,12 @@ class Worker:
             except BaseException as error:
                 future.set_exception(error)
             del future, work, job
+
+
+def _settle(future: Future[Any]) -> None:
+    """Waits for `future` to end, however often the user presses Ctrl-C."""
+    while not future.done():
+        try:
+            future.exception(timeout=1.0)
+        except BaseException:  # the interrupt is already on its way to the caller
+            continue

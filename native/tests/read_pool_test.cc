@@ -94,12 +94,16 @@ TEST_F(ReadPoolTest, DropsOnlyTheQueuedReadsOfOneSink) {
   ASSERT_TRUE(blocker.wait_for(1));
   for (uint32_t i = 1; i <= 20; ++i) pool.submit({block(i, i % 2 ? &dropped : &kept)}, i % 3 == 0);
   std::set<uint32_t> tags;
-  for (const Read& read : pool.drop_queued(&dropped)) {
-    EXPECT_EQ(read.sink, &dropped);
-    tags.insert(read.tag);
+  for (const bool urgent : {true, false}) {
+    for (const Read& read : pool.drop_queued(&dropped, urgent)) {
+      EXPECT_EQ(read.sink, &dropped);
+      EXPECT_EQ(read.tag % 3 == 0, urgent);
+      tags.insert(read.tag);
+    }
   }
   EXPECT_EQ(tags.size(), 10u);
-  EXPECT_TRUE(pool.drop_queued(&dropped).empty());
+  EXPECT_TRUE(pool.drop_queued(&dropped, true).empty());
+  EXPECT_TRUE(pool.drop_queued(&dropped, false).empty());
   blocker.let_go();
   ASSERT_TRUE(kept.wait_for(10));
   EXPECT_EQ(kept.order(), (std::vector<uint32_t>{6, 12, 18, 2, 4, 8, 10, 14, 16, 20}));

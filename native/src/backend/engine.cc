@@ -18,6 +18,7 @@ namespace {
 thread_local Engine* loading_engine = nullptr;
 
 constexpr size_t kRowPiece = 64 * 1024;
+constexpr int64_t kMostTokensAhead = 4;  // a larger batch routes to most experts anyway
 constexpr char kEmbedding[] = "token_embd.weight";
 
 // "blk.3.ffn_gate_exps.weight" and "blk.3.ffn_down_exps.weight" route together: layer 3, family exps.
@@ -196,13 +197,13 @@ std::exception_ptr Engine::take_error() {
   return std::exchange(_error, nullptr);
 }
 
-void Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
+bool Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
   ExpertGroup& group = _groups[tensor.group];
   const bool first = group.executed.empty();
   const bool again = std::find(group.executed.begin(), group.executed.end(), &tensor) != group.executed.end();
   if (again) group.executed.clear();
   group.executed.push_back(&tensor);
-  if (!first && !again) return;
+  if (!first && !again) return false;
   uint64_t hits = 0;
   for (const uint32_t expert : event.experts) {
     hits += std::all_of(group.members.begin(), group.members.end(), [&](const StoredTensor* member) {
@@ -214,6 +215,21 @@ void Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
   _misses += event.experts.size() - hits;
   if (tensor.group == 0) _tokens += event.tokens;
   if (_tracing) _trace.push_back(event);
+  return true;
+}
+
+void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+  if (!_settings.read_ahead || ids->ne[1] > kMostTokensAhead) return;
+  const CacheStats state = _cache->stats();
+  if (state.capacity_bytes >= _cache->total_bytes()) return;
+  if (!_lookahead) _lookahead = std::make_unique<Lookahead>(_groups.size());
+  std::vector<uint32_t> planes;
+  for (const uint32_t expert : _lookahead->look(group, ids, routed)) {
+    for (const StoredTensor* member : _groups[_lookahead->next(group)].members) {
+      if (member->live && expert < member->experts()) planes.push_back(member->first_plane + expert);
+    }
+  }
+  if (!planes.empty()) _cache->prefetch(planes);
 }
 
 void Engine::record_trace(bool on) {

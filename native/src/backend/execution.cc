@@ -35,7 +35,7 @@ void Execution::plan_products(ggml::Tensor* node) {
     event.experts.push_back(expert.expert);
     event.rows.push_back(static_cast<uint32_t>(expert.rows.size()));
   }
-  _engine->count(*weights, event);
+  if (_engine->count(*weights, event)) _routed.emplace_back(weights->group, node->src[2]);
   Stage* last = _steps.empty() ? nullptr : _steps.back().stage;
   if (last && last->accepts(product)) {
     last->add(product);
@@ -151,6 +151,7 @@ ggml::Status Execution::run(int threads, ggml::ThreadPool* pool) {
                                                               g.ggml_free);
   if (!uses.empty()) {
     _lease = std::make_unique<PlaneCache::Lease>(_engine->cache(), std::move(uses), _engine->tokens(), _engine->abort_function());
+    for (const auto& [group, ids] : _routed) _engine->read_ahead(group, ids, _routing.at(ids));
   }
   const ggml::Status status = compute(build(ctx.get()), threads, pool);
   _lease.reset();

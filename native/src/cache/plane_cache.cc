@@ -41,13 +41,27 @@ PlaneCache::PlaneCache(const std::vector<File>& files, std::vector<Plane> planes
     if (plane.length == 0) throw ModelError("a plane at byte " + std::to_string(plane.offset) + " is empty");
   }
   for (size_t c = 0; c < _arena.classes().size(); ++c) _evictable.emplace_back(_planes.size());
+  _prefetching.resize(_arena.classes().size());
 }
 
-PlaneCache::~PlaneCache() {
-  const std::vector<Read> dropped = _pool.drop_queued(this);
+PlaneCache::~PlaneCache() { settle(); }
+
+void PlaneCache::settle() {
+  std::vector<Read> dropped = _pool.drop_queued(this, true);
+  const std::vector<Read> later = _pool.drop_queued(this, false);
+  dropped.insert(dropped.end(), later.begin(), later.end());
   std::unique_lock lock(_mutex);
-  _in_flight -= dropped.size();
+  give_up(dropped);
   _changed.wait(lock, [this] { return _in_flight == 0; });  // reads that have started write into slots
+}
+
+void PlaneCache::give_up(const std::vector<Read>& dropped) {
+  for (const Read& read : dropped) {
+    State& state = _states[read.tag];
+    state.failed = true;
+    --_in_flight;
+    if (--state.pieces == 0) finish(read.tag);
+  }
 }
 
 size_t PlaneCache::require(const std::vector<uint32_t>& working_set) {
@@ -64,6 +78,7 @@ size_t PlaneCache::require(const std::vector<uint32_t>& working_set) {
 size_t PlaneCache::total_bytes() const { return _arena.total_bytes(); }
 
 void PlaneCache::resize(size_t bytes) {
+  settle();
   std::lock_guard lock(_mutex);
   if (_uses) throw Error("the plane cache cannot be resized while an operation uses it");
   if (bytes < _arena.minimum_bytes()) {
@@ -161,6 +176,7 @@ void PlaneCache::pump(std::vector<Read>* reads) {
     if (use.issued) continue;
     const uint32_t plane = use.want.plane;
     State& state = _states[plane];
+    if (state.phase == Phase::kLoading && state.failed) return;  // its last read has to end first
     if (state.phase == Phase::kAbsent) {
       if (!take_slot(plane)) return;
       issue_reads(plane, reads);
@@ -183,7 +199,7 @@ void PlaneCache::check_uses(const std::vector<PlaneUse>& uses) {
 }
 
 void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
-  std::vector<Read> reads;
+  std::vector<Read> reads = claim_prefetched(uses);
   {
     std::lock_guard lock(_mutex);
     if (_uses) throw Error("the plane cache serves one operation at a time");
@@ -215,15 +231,14 @@ void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
 }
 
 void PlaneCache::close_lease() {
-  const std::vector<Read> dropped = _pool.drop_queued(this);
+  const std::vector<Read> dropped = _pool.drop_queued(this, true);
   std::unique_lock lock(_mutex);
-  for (const Read& read : dropped) {
-    State& state = _states[read.tag];
-    state.failed = true;
-    --_in_flight;
-    if (--state.pieces == 0) finish(read.tag);
-  }
-  _changed.wait(lock, [this] { return _in_flight == 0; });
+  _next_use = _use_count;  // an aborted lease asks for nothing more
+  give_up(dropped);
+  _changed.wait(lock, [this] {
+    return std::none_of(_uses.get(), _uses.get() + _use_count,
+                        [this](const Use& use) { return use.issued && _states[use.want.plane].phase == Phase::kLoading; });
+  });
   for (size_t i = 0; i < _use_count; ++i) {
     if (!_uses[i].issued || _uses[i].released) continue;
     _states[_uses[i].want.plane].use = UINT32_MAX;
@@ -234,22 +249,36 @@ void PlaneCache::close_lease() {
 }
 
 void PlaneCache::on_read(const Read& read, const std::string& error) {
-  std::lock_guard lock(_mutex);
+  std::vector<Read> reads;
+  std::unique_lock lock(_mutex);
   State& state = _states[read.tag];
   if (error.empty()) {
     _bytes_read += read.needed;
   } else {
     state.failed = true;
-    if (_error.empty()) _error = error;
+    // A prefetch that fails costs nothing: whoever needs the plane reads it again and meets the error.
+    if (state.use != UINT32_MAX && _error.empty()) _error = error;
+  }
+  const bool ended = --state.pieces == 0;
+  if (ended) {
+    finish(read.tag);
+    if (_error.empty()) pump(&reads);  // a use may have waited for this slot
+  }
+  if (!reads.empty()) {
+    // This read stays counted until they are handed over: until then the cache must not be destroyed.
+    lock.unlock();
+    _pool.submit(reads, true);
+    lock.lock();
   }
   --_in_flight;
-  if (--state.pieces == 0) finish(read.tag);
   // Under the lock: the cache may be destroyed as soon as its destructor sees no read in flight.
-  if (state.pieces == 0 || !error.empty()) _changed.notify_all();
+  if (ended || !error.empty() || _in_flight == 0) _changed.notify_all();
 }
 
 void PlaneCache::finish(uint32_t plane) {
   State& state = _states[plane];
+  if (state.prefetched) --_prefetching[_arena.class_of(plane)];
+  state.prefetched = false;
   if (state.failed) {
     const uint32_t c = _arena.class_of(plane);
     _arena.classes()[c].free.push_back(static_cast<uint32_t>(state.slot));

@@ -37,14 +37,12 @@ void ReadPool::submit(const std::vector<Read>& reads, bool urgent) {
   }
 }
 
-std::vector<Read> ReadPool::drop_queued(const ReadSink* sink) {
-  std::vector<Read> dropped;
+std::vector<Read> ReadPool::drop_queued(const ReadSink* sink, bool urgent) {
   std::lock_guard lock(_mutex);
-  for (auto* queue : {&_urgent, &_later}) {
-    const auto mine = std::stable_partition(queue->begin(), queue->end(), [sink](const Read& r) { return r.sink != sink; });
-    dropped.insert(dropped.end(), mine, queue->end());
-    queue->erase(mine, queue->end());
-  }
+  auto& queue = urgent ? _urgent : _later;
+  const auto mine = std::stable_partition(queue.begin(), queue.end(), [sink](const Read& r) { return r.sink != sink; });
+  std::vector<Read> dropped(mine, queue.end());
+  queue.erase(mine, queue.end());
   return dropped;
 }
 

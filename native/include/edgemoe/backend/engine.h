@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "edgemoe/backend/ggml_abi.h"
+#include "edgemoe/backend/lookahead.h"
 #include "edgemoe/backend/model_file.h"
 #include "edgemoe/backend/virtual_file.h"
 #include "edgemoe/cache/plane_cache.h"
@@ -47,6 +48,7 @@ struct ExpertGroup {
 struct EngineSettings {
   int io_threads = 8;
   bool embedding_on_disk = false;
+  bool read_ahead = true;  ///< experts that the next layer's router will probably choose
   CacheSettings cache;
 };
 
@@ -126,7 +128,10 @@ class Engine {
   ggml::ThreadPool* single_thread_pool(int worker) { return _single_pools.at(static_cast<size_t>(worker)); }
   double tokens() const { return _tokens; }
   /// @brief Counts a group's routing once per batch, whichever of its tensors is executed first.
-  void count(const StoredTensor& tensor, const RoutingEvent& event);
+  /// @returns whether this was the first.
+  bool count(const StoredTensor& tensor, const RoutingEvent& event);
+  /// @brief Reads what the group after `group` will probably use for the tokens of `ids`. A lease may be open.
+  void read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
   void add_expert_time(double seconds) { _expert_time = _expert_time + seconds; }
   /// @brief Remembers a buffer that graphs compute in, for release_compute().
   void note_compute_buffer(const ggml::Buffer* buffer);
@@ -148,6 +153,7 @@ class Engine {
   std::unordered_map<std::string, std::unique_ptr<StoredTensor>> _stored;
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;
+  std::unique_ptr<Lookahead> _lookahead;
   std::unique_ptr<CopyReader> _row_reader;
   uint8_t* _compute_base = nullptr;
   size_t _compute_size = 0;

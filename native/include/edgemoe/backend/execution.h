@@ -76,6 +76,7 @@ class Execution {
   std::deque<RowTable> _tables;
   std::deque<CustomNode> _custom;
   std::unordered_map<const ggml::Tensor*, std::vector<RoutedExpert>> _routing;
+  std::vector<std::pair<uint32_t, const ggml::Tensor*>> _routed;  // groups and their ids, once each
   std::unique_ptr<PlaneCache::Lease> _lease;
   std::atomic<bool> _failed{false};
   std::mutex _error_mutex;

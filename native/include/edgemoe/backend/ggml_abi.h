@@ -31,6 +31,7 @@ enum Op : int32_t {
   kOpMul = 7,
   kOpDiv = 8,
   kOpSqr = 9,
+  kOpMulMat = 29,
   kOpMulMatId = 30,
   kOpScale = 32,
   kOpCont = 35,
@@ -39,12 +40,16 @@ enum Op : int32_t {
   kOpPermute = 38,
   kOpTranspose = 39,
   kOpGetRows = 40,
+  kOpSoftMax = 46,
   kOpClamp = 50,
+  kOpArgsort = 69,
+  kOpTopK = 70,
   kOpUnary = 91,
   kOpCustom = 95,
   kOpGlu = 100,
 };
 
+inline constexpr int32_t kUnarySigmoid = 7;    // GGML_UNARY_OP_SIGMOID
 inline constexpr int32_t kUsageCompute = 2;    // GGML_BACKEND_BUFFER_USAGE_COMPUTE
 inline constexpr int32_t kFlagCompute = 16;  // GGML_TENSOR_FLAG_COMPUTE
 

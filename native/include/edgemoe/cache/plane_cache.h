@@ -62,6 +62,11 @@ class PlaneCache final : private ReadSink {
   /// @throws BudgetError when `bytes` is below what require() returned.
   void resize(size_t bytes);
 
+  /// @brief Reads planes that the next operation will probably use, behind all reads that are waited for, in place of the least
+  /// valuable ones. Nothing happens while the open lease still waits for slots, nor beyond what leaves each size class its
+  /// minimum. What has not been read when the next lease begins is read at once if that lease wants it, or given up.
+  void prefetch(const std::vector<uint32_t>& planes);
+
   bool resident(uint32_t plane) const { return _states[plane].phase == Phase::kResident; }
   size_t total_bytes() const;  ///< to hold every plane
   CacheStats stats() const;
@@ -89,8 +94,9 @@ class PlaneCache final : private ReadSink {
  private:
   enum class Phase : uint8_t { kAbsent, kLoading, kResident };
   struct State {
-    Phase phase = Phase::kAbsent;
-    bool failed = false;
+    std::atomic<Phase> phase{Phase::kAbsent};  // written under the lock
+    bool failed = false;      // by an error, or given up: absent as soon as its last read has ended
+    bool prefetched = false;  // being read though no lease has asked for it
     int32_t slot = -1;
     uint32_t pins = 0;
     uint32_t pieces = 0;  // reads still to end
@@ -111,6 +117,9 @@ class PlaneCache final : private ReadSink {
   void pin(uint32_t plane);
   void unpin(uint32_t plane);
   void finish(uint32_t plane);  // the last piece of a plane has ended
+  void give_up(const std::vector<Read>& dropped);
+  void settle();  // ends all reads; with none in flight, slots may be moved
+  std::vector<Read> claim_prefetched(const std::vector<PlaneUse>& uses);
   bool take_slot(uint32_t plane);
   void evict(uint32_t plane);
   void pump(std::vector<Read>* reads);  // issues as many further uses as there are slots for
@@ -130,6 +139,7 @@ class PlaneCache final : private ReadSink {
   std::vector<State> _states;
   Popularity _popularity;
   std::vector<EvictionHeap> _evictable;  // by size class: resident and not pinned
+  std::vector<uint32_t> _prefetching;    // by size class: planes
   std::string _error;
   std::unique_ptr<Use[]> _uses;
   size_t _use_count = 0;

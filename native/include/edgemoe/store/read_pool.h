@@ -49,8 +49,9 @@ class ReadPool {
   /// @brief Queues reads behind those of the same urgency; urgent ones go before all others.
   void submit(const std::vector<Read>& reads, bool urgent);
 
-  /// @brief Removes the queued reads of `sink` that have not started and returns them; the sink is not called for them.
-  std::vector<Read> drop_queued(const ReadSink* sink);
+  /// @brief Removes the queued reads of `sink` of one urgency that have not started and returns them; the sink is not
+  /// called for them.
+  std::vector<Read> drop_queued(const ReadSink* sink, bool urgent);
 
   int threads() const { return static_cast<int>(_threads.size()); }
   uint64_t bytes_read() const { return _bytes_read.load(std::memory_order_relaxed); }

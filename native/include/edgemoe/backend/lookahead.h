@@ -1,0 +1,58 @@
+/// @file lookahead.h
+/// Which experts the next layer will probably use, from this layer's input.
+#pragma once
+
+#include <cstdint>
+#include <unordered_set>
+#include <vector>
+
+#include "edgemoe/backend/ggml_abi.h"
+#include "edgemoe/backend/routing.h"
+
+namespace edgemoe {
+
+/// @brief Predicts routing one layer ahead: the residual stream changes little from layer to layer, so the next layer's
+/// router, applied to this layer's normalised input, mostly chooses what it will choose (Eliseev and Mazur,
+/// arXiv 2312.17238, section 3.2). Routers are found in the graph, behind the ids of an expert product.
+class Lookahead {
+ public:
+  explicit Lookahead(size_t groups) : _layers(groups) {}
+
+  /// @brief Learns how the ids of `group` come about and how good the last prediction for it was, and predicts.
+  /// @returns the experts that group next() will probably use for these tokens, the likeliest first; empty when nothing is known, or
+  /// when predictions have been poor.
+  std::vector<uint32_t> look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
+
+  /// @brief The group that follows `group` in a batch; `group` itself for the last one.
+  uint32_t next(uint32_t group) const { return _layers[group].next == 0 ? group : _layers[group].next; }
+
+ private:
+  // What stands between the router's product and the choice of the largest.
+  struct Step {
+    enum Kind { kAdd, kSigmoid, kSoftmax } kind;
+    const float* addend;  // of kAdd: one for each expert
+  };
+  struct Router {
+    const ggml::Tensor* weights = nullptr;  // [columns, experts]
+    const ggml::Tensor* norm = nullptr;     // weights of the norm before it, [columns]
+    const ggml::Tensor* input = nullptr;    // of this batch
+    std::vector<Step> steps;                // the last one first
+  };
+  struct Layer {
+    Router router;
+    uint32_t next = 0;
+    std::vector<float> ratio;  // the next layer's norm weights over this one's
+    std::unordered_set<uint32_t> predicted;
+    double accuracy = 1;  // decayed share of the experts in use that were predicted
+  };
+
+  static Router find_router(const ggml::Tensor* ids);
+  void note_accuracy(Layer& layer, const std::vector<RoutedExpert>& routed);
+  std::vector<float> scores(const Layer& from, const Router& to, int64_t token);
+
+  std::vector<Layer> _layers;
+  uint32_t _last = UINT32_MAX;
+  uint64_t _looks = 0;
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,145 @@
+#include "edgemoe/backend/lookahead.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "edgemoe/backend/ggml_api.h"
+
+namespace edgemoe {
+namespace {
+
+using ggml::api;
+
+// Below this share, reading ahead costs more than it brings; now and then a prediction is made only to see whether it got better.
+constexpr double kWorthReading = 0.5;
+constexpr uint64_t kCheckEvery = 32;
+constexpr double kAccuracyDecay = 0.95;
+
+// A weight that can be read here: not computed, and not on a GPU.
+bool is_leaf(const ggml::Tensor* t) {
+  return t && t->op == ggml::kOpNone && t->data && t->buffer && api().ggml_backend_buft_is_host(t->buffer->buft);
+}
+
+bool is_view(const ggml::Tensor* t) {
+  return t->op == ggml::kOpView || t->op == ggml::kOpReshape || t->op == ggml::kOpPermute || t->op == ggml::kOpTranspose;
+}
+
+const ggml::Tensor* behind_views(const ggml::Tensor* t) {
+  while (t && is_view(t)) t = t->src[0];
+  return t;
+}
+
+bool is_float_row(const ggml::Tensor* t, int64_t length) {
+  return is_leaf(t) && t->type == ggml::kTypeF32 && t->ne[0] == length && t->ne[1] * t->ne[2] * t->ne[3] == 1;
+}
+
+void softmax(std::vector<float>& values) {
+  const float largest = *std::max_element(values.begin(), values.end());
+  float sum = 0;
+  for (float& v : values) sum += v = std::exp(v - largest);
+  for (float& v : values) v /= sum;
+}
+
+}  // namespace
+
+Lookahead::Router Lookahead::find_router(const ggml::Tensor* ids) {
+  const ggml::Tensor* t = behind_views(ids);
+  if (!t || (t->op != ggml::kOpArgsort && t->op != ggml::kOpTopK)) return {};
+  Router router;
+  for (t = behind_views(t->src[0]); t; t = behind_views(t->src[0])) {
+    if (t->op == ggml::kOpMulMat) {
+      router.weights = t->src[0];
+      router.input = t->src[1];
+      break;
+    }
+    if (t->op == ggml::kOpAdd && is_float_row(t->src[1], t->ne[0])) {
+      router.steps.push_back({Step::kAdd, static_cast<const float*>(t->src[1]->data)});
+    } else if (t->op == ggml::kOpUnary && t->op_params[0] == ggml::kUnarySigmoid) {
+      router.steps.push_back({Step::kSigmoid, nullptr});
+    } else if (t->op == ggml::kOpSoftMax && !t->src[1]) {
+      router.steps.push_back({Step::kSoftmax, nullptr});
+    } else {
+      return {};
+    }
+  }
+  const ggml::Tensor* x = router.input;
+  if (!t || !is_leaf(router.weights) || x->type != ggml::kTypeF32 || x->ne[0] != router.weights->ne[0] || x->ne[2] != 1 ||
+      x->nb[0] != sizeof(float) || !x->data || !api().ggml_get_type_traits_cpu(router.weights->type)->vec_dot) {
+    return {};
+  }
+  const ggml::Tensor* normalised = behind_views(x);
+  if (normalised->op == ggml::kOpMul && is_float_row(normalised->src[1], x->ne[0])) router.norm = normalised->src[1];
+  return router;
+}
+
+void Lookahead::note_accuracy(Layer& layer, const std::vector<RoutedExpert>& routed) {
+  if (layer.predicted.empty() || routed.empty()) return;
+  const auto found = std::count_if(routed.begin(), routed.end(), [&](const RoutedExpert& e) { return layer.predicted.count(e.expert) > 0; });
+  layer.accuracy = kAccuracyDecay * layer.accuracy + (1 - kAccuracyDecay) * static_cast<double>(found) / static_cast<double>(routed.size());
+  layer.predicted.clear();
+}
+
+std::vector<float> Lookahead::scores(const Layer& from, const Router& to, int64_t token) {
+  const ggml::Tensor* x = from.router.input;
+  const int64_t columns = x->ne[0];
+  const auto* row = reinterpret_cast<const float*>(static_cast<const char*>(x->data) + token * x->nb[1]);
+  std::vector<float> input(row, row + columns);
+  for (size_t i = 0; i < from.ratio.size(); ++i) input[i] *= from.ratio[i];
+
+  const ggml::CpuTypeTraits* traits = api().ggml_get_type_traits_cpu(to.weights->type);
+  std::vector<uint8_t> converted;
+  const void* operand = input.data();
+  if (traits->vec_dot_type != ggml::kTypeF32) {
+    converted.resize(api().ggml_row_size(traits->vec_dot_type, columns));
+    api().ggml_get_type_traits_cpu(traits->vec_dot_type)->from_float(input.data(), converted.data(), columns);
+    operand = converted.data();
+  }
+  std::vector<float> values(static_cast<size_t>(to.weights->ne[1]));
+  for (size_t e = 0; e < values.size(); ++e) {
+    const char* weights = static_cast<const char*>(to.weights->data) + e * to.weights->nb[1];
+    traits->vec_dot(static_cast<int>(columns), &values[e], 0, weights, 0, operand, 0, 1);
+  }
+  for (auto step = to.steps.rbegin(); step != to.steps.rend(); ++step) {
+    if (step->kind == Step::kSoftmax) softmax(values);
+    for (size_t e = 0; e < values.size(); ++e) {
+      if (step->kind == Step::kAdd) values[e] += step->addend[e];
+      if (step->kind == Step::kSigmoid) values[e] = 1 / (1 + std::exp(-values[e]));
+    }
+  }
+  return values;
+}
+
+std::vector<uint32_t> Lookahead::look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+  if (_last != UINT32_MAX && group > _last && _layers[_last].next == 0) _layers[_last].next = group;
+  _last = group;
+  Layer& layer = _layers[group];
+  note_accuracy(layer, routed);
+  layer.router = find_router(ids);
+  if (!layer.router.weights || layer.next == 0) return {};
+  Layer& following = _layers[layer.next];
+  const Router& router = following.router;
+  if (!router.weights || router.weights->ne[0] != layer.router.weights->ne[0]) return {};
+  const bool reading = following.accuracy >= kWorthReading;
+  if (!reading && ++_looks % kCheckEvery != 0) return {};
+  if (layer.ratio.empty() && layer.router.norm && router.norm) {
+    const auto* mine = static_cast<const float*>(layer.router.norm->data);
+    const auto* its = static_cast<const float*>(router.norm->data);
+    for (int64_t i = 0; i < layer.router.norm->ne[0]; ++i) layer.ratio.push_back(mine[i] == 0 ? 0 : its[i] / mine[i]);
+  }
+  std::vector<uint32_t> chosen;
+  for (int64_t token = 0; token < ids->ne[1]; ++token) {
+    const std::vector<float> values = scores(layer, router, token);
+    std::vector<uint32_t> order(values.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto used = std::min<size_t>(static_cast<size_t>(ids->ne[0]), order.size());
+    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(used), order.end(),
+                      [&](uint32_t a, uint32_t b) { return values[a] > values[b]; });
+    for (size_t i = 0; i < used; ++i) {
+      if (following.predicted.insert(order[i]).second) chosen.push_back(order[i]);
+    }
+  }
+  return reading ? chosen : std::vector<uint32_t>{};
+}
+
+}  // namespace edgemoe
