@@ -172,9 +172,7 @@ def test_dropping_the_last_reference_frees_the_model() -> None:
 
 
 def test_reading_ahead_changes_what_is_waited_for_and_nothing_else() -> None:
-    text = (
-        "Once upon a time there was a little dog named Max. He liked to play with his red ball in the park."
-    )
+    text = "Once upon a time there was a little dog named Max. He liked to play with his red ball in the park."
     logits, misses = [], []
     for read_ahead in (True, False):
         with contextlib.closing(
