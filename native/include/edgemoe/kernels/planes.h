@@ -1,0 +1,67 @@
+/// @file planes.h
+/// Expert matrices cut into bit planes: how a plane is laid out (docs/format.md) and what is computed from it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edgemoe::kernels {
+
+enum class Format : uint8_t { kT16 = 0, kSlicedQ4K = 1, kSlicedQ5K = 2, kSlicedQ6K = 3 };
+
+/// The levels of a pack, by index: planes and tables are arrays in this order.
+inline constexpr int kLevels[] = {2, 3, 4, 6};
+inline constexpr int kLevelCount = 4;
+
+/// @brief The tables of a model's T16 planes, a row of 16 bytes for each selector; entries are biased by 64, so 1 to 127.
+/// Rows of levels 2 and 3 use the first 4 and 8 bytes. The correction of level 6 is biased too.
+struct T16Tables {
+  alignas(64) uint8_t rows[kLevelCount][256][16];
+};
+
+/// @brief Where the parts of one plane begin. A part that the plane does not have is empty: it begins where the next does.
+struct PlaneLayout {
+  size_t codes = 0;
+  size_t selectors = 0;
+  size_t scales = 0;
+  size_t midpoints = 0;
+  size_t biases = 0;
+  size_t bytes = 0;  ///< of the whole plane; 0 when the format has no plane of that level
+};
+
+/// @param level an index into kLevels. @param biased whether T16 planes of this level carry row biases.
+PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns, bool biased);
+
+/// @brief The highest level index at which a format has a plane.
+int last_level(Format format, bool has_level_6);
+
+/// @brief One matrix of one expert, with the planes that are in memory.
+struct Matrix {
+  Format format = Format::kT16;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  const T16Tables* tables = nullptr;           ///< null for slices
+  const uint8_t* planes[kLevelCount] = {};     ///< by level; null where absent
+  uint8_t biased_levels = 0;                   ///< bit i: planes of level index i carry biases
+};
+
+/// @brief Bytes of an activation row in the form that multiply() takes.
+size_t activation_bytes(int64_t columns);
+/// @brief Converts one row of `columns` floats: 8-bit integers with a scale for each 256.
+void convert_activation(const float* x, int64_t columns, uint8_t* out);
+
+/// @brief y[i][r] = row r of the matrix at `level` times activation row x[i], for r in [begin, end) and i < count.
+/// Planes up to `level` must be present. Any number of threads may work on different rows.
+void multiply(const Matrix& matrix, int level, int64_t begin, int64_t end, const uint8_t* const* x, int count, float* const* y);
+
+/// @brief Slices with all planes: rows [begin, end) as ggml's own blocks, one row after another.
+void assemble(const Matrix& matrix, int64_t begin, int64_t end, uint8_t* out);
+
+/// @brief Rows [begin, end) at `level` as floats, one row after another: the reference for all of the above.
+void dequantize(const Matrix& matrix, int level, int64_t begin, int64_t end, float* out);
+
+/// @brief "scalar", "avx2", "avx512", "neon" or "neon-i8mm": the best for this machine, or what EDGEMOE_KERNEL names.
+/// @throws Error when EDGEMOE_KERNEL names one that this machine does not have.
+const char* variant();
+
+}  // namespace edgemoe::kernels
