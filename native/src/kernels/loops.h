@@ -1,0 +1,314 @@
+/// @file loops.h
+/// The loops over rows, superblocks and activations that the vector variants share; an Isa says how one superblock is done.
+///
+/// One activation is multiplied as codes become bytes; of several, a few rows are made into bytes once and multiplied by
+/// all. Both take the same integers in the same lanes and the same float steps, so how calls are batched changes no bit.
+///
+/// An Isa has: Bytes, Ints, Floats (registers); kRows (rows at a time with one activation), kBatchRows and kBatchTokens;
+/// t16<level>(row, superblock, blocks, visit(part, index, Bytes)) and slice<bits>(row, superblock, lookup, visit(index,
+/// Bytes)), which give the bytes that meet the activation's bytes from sizeof(Bytes) * index on; and the arithmetic below.
+#pragma once
+
+#include "bits.h"
+
+#if defined(__clang__)
+#define EDGEMOE_UNROLL _Pragma("unroll")
+#else
+#define EDGEMOE_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define EDGEMOE_INLINE __attribute__((always_inline)) inline
+#define EDGEMOE_LAMBDA __attribute__((always_inline))
+
+namespace edgemoe::kernels {
+namespace {
+
+constexpr int kTokenTile = 128;  // activations whose bytes stay in the second-level cache while all rows pass
+
+/// @brief Where one row's planes begin.
+struct Row {
+  const uint8_t* codes[kLevelCount];
+  const uint8_t* selectors;
+  const uint8_t* scales;
+};
+
+inline int64_t code_stride(const Source& source, int level) {
+  return level == 0 || (level == 3 && source.format != Format::kSlicedQ5K) ? 16 : 8;
+}
+
+inline int64_t scale_stride(const Source& source) {
+  return source.format == Format::kT16 ? 2 : source.format == Format::kSlicedQ6K ? 18 : 16;
+}
+
+inline Row row_of(const Source& source, int64_t row) {
+  Row result{};
+  for (int i = 0; i <= source.level; ++i) result.codes[i] = source.codes[i] + row * source.blocks * code_stride(source, i);
+  if (source.selectors) result.selectors = source.selectors + row * source.superblocks * 16;
+  result.scales = source.scales + row * source.superblocks * scale_stride(source);
+  return result;
+}
+
+inline int blocks_in(const Source& source, int64_t superblock) {
+  const int64_t left = source.blocks - 4 * superblock;
+  return left < 4 ? static_cast<int>(left) : 4;
+}
+
+template <class Isa, int kLevel>
+struct T16Kernel {
+  using Bytes = typename Isa::Bytes;
+  using Ints = typename Isa::Ints;
+  using Floats = typename Isa::Floats;
+  static constexpr int kParts = kLevel == 3 ? 2 : 1;
+
+  // Level 6 counts in sixteenths, so its scale is that much smaller.
+  static void scales(const Source& source, int64_t row, float* out) {
+    Isa::halves(source.scales + row * source.superblocks * 2, source.superblocks, kLevel == 3 ? 1.0f / 16 : 1.0f, out);
+  }
+
+  template <int kCount>
+  static void one(const Source& source, int64_t row, const Activation& x, float* y, float* d) {
+    Row rows[kCount];
+    Floats sum[kCount];
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) {
+      rows[r] = row_of(source, row + r);
+      sum[r] = Isa::no_floats();
+      scales(source, row + r, d + r * source.superblocks);
+    }
+    for (int64_t s = 0; s < source.superblocks; ++s) {
+      const int8_t* q = x.q + kSuperblock * s;
+      const uint8_t* correction = x.correction + 4 * s;
+      const float dx = load<float>(x.d + 4 * s);
+      EDGEMOE_UNROLL
+      for (int r = 0; r < kCount; ++r) {
+        Ints part[2] = {Isa::start(correction), Isa::start(correction)};
+        Isa::template t16<kLevel>(*source.tables, rows[r], s, blocks_in(source, s), [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+          part[p] = Isa::dot(part[p], value, q + static_cast<int>(sizeof(Bytes)) * i);
+        });
+        const Ints total = kParts == 2 ? Isa::add(Isa::sixteenfold(part[0]), part[1]) : part[0];
+        sum[r] = Isa::step(sum[r], total, d[r * source.superblocks + s] * dx);
+      }
+    }
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) y[row + r] = Isa::total(sum[r]);
+  }
+
+  static void unpack(const Source& source, int64_t row, uint8_t* out) {
+    const Row planes = row_of(source, row);
+    for (int64_t s = 0; s < source.superblocks; ++s, out += kParts * kSuperblock) {
+      Isa::template t16<kLevel>(*source.tables, planes, s, blocks_in(source, s), [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+        Isa::store(out + p * kSuperblock + static_cast<int>(sizeof(Bytes)) * i, value);
+      });
+    }
+  }
+
+  template <int kCount, int kTokens>
+  static void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
+    const int64_t stride = source.superblocks * kSuperblock * kParts;
+    Activation a[kTokens];
+    Floats sum[kCount][kTokens];
+    EDGEMOE_UNROLL
+    for (int t = 0; t < kTokens; ++t) a[t] = Activation::of(x[t], source.superblocks);
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) {
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) sum[r][t] = Isa::no_floats();
+    }
+    for (int64_t s = 0; s < source.superblocks; ++s) {
+      const uint8_t* values = scratch.values + s * kSuperblock * kParts;
+      Ints total[kCount][kTokens];
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) {
+        const Ints start = Isa::start(a[t].correction + 4 * s);
+        EDGEMOE_UNROLL
+        for (int r = 0; r < kCount; ++r) total[r][t] = start;
+      }
+      for (int part = 0; part < kParts; ++part) {
+        if (part == 1) {
+          EDGEMOE_UNROLL
+          for (int t = 0; t < kTokens; ++t) {
+            const Ints start = Isa::start(a[t].correction + 4 * s);
+            EDGEMOE_UNROLL
+            for (int r = 0; r < kCount; ++r) total[r][t] = Isa::add(Isa::sixteenfold(total[r][t]), start);
+          }
+        }
+        for (int at = 0; at < kSuperblock; at += static_cast<int>(sizeof(Bytes))) {
+          Bytes w[kCount];
+          EDGEMOE_UNROLL
+          for (int r = 0; r < kCount; ++r) w[r] = Isa::load(values + r * stride + part * kSuperblock + at);
+          EDGEMOE_UNROLL
+          for (int t = 0; t < kTokens; ++t) {
+            EDGEMOE_UNROLL
+            for (int r = 0; r < kCount; ++r) total[r][t] = Isa::dot(total[r][t], w[r], a[t].q + kSuperblock * s + at);
+          }
+        }
+      }
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) {
+        const float dx = load<float>(a[t].d + 4 * s);
+        EDGEMOE_UNROLL
+        for (int r = 0; r < kCount; ++r) {
+          sum[r][t] = Isa::step(sum[r][t], total[r][t], scratch.scales[r * source.superblocks + s] * dx);
+        }
+      }
+    }
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) {
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) y[t][row + r] = Isa::total(sum[r][t]);
+    }
+  }
+
+  static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
+    for (int r = 0; r < count; ++r) {
+      unpack(source, row + r, scratch.values + r * source.superblocks * kSuperblock * kParts);
+      scales(source, row + r, scratch.scales + r * source.superblocks);
+    }
+  }
+};
+
+/// @brief Slices of which each weight becomes a byte by `kBits` bits of code.
+template <class Isa, int kBits>
+struct SliceKernel {
+  using Bytes = typename Isa::Bytes;
+  using Ints = typename Isa::Ints;
+  using Floats = typename Isa::Floats;
+  using Scales = typename Isa::Scales;
+
+  static EDGEMOE_INLINE Scales scales(const Source& source, int64_t row, int64_t superblock) {
+    const uint8_t* from = source.scales + (row * source.superblocks + superblock) * scale_stride(source);
+    return source.format == Format::kSlicedQ6K ? Isa::scales_q6(from) : Isa::scales_q4(from);
+  }
+
+  static EDGEMOE_INLINE Floats finish(Floats sum, Ints total, const Scales& w, const Activation& x, int64_t s, float unit) {
+    const float dx = load<float>(x.d + 4 * s);
+    sum = Isa::step(sum, total, w.d * unit * dx);
+    return Isa::step_back(sum, Isa::minimums(w, x.sums + 32 * s), w.m * dx);
+  }
+
+  template <int kCount>
+  static void one(const Source& source, int64_t row, const Activation& x, float* y, float*) {
+    static_assert(kCount > 0, "");
+    const float unit = slice_unit(source);
+    const Bytes lookup = Isa::lookup(source.midpoints);
+    Row rows[kCount];
+    Floats sum[kCount];
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) {
+      rows[r] = row_of(source, row + r);
+      sum[r] = Isa::no_floats();
+    }
+    for (int64_t s = 0; s < source.superblocks; ++s) {
+      const int8_t* q = x.q + kSuperblock * s;
+      EDGEMOE_UNROLL
+      for (int r = 0; r < kCount; ++r) {
+        const Scales w = scales(source, row + r, s);
+        Ints total = Isa::no_ints();
+        Isa::template slice<kBits>(rows[r], s, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+          const Ints partial = Isa::dot(Isa::no_ints(), value, q + static_cast<int>(sizeof(Bytes)) * i);
+          total = Isa::weigh(total, partial, w, i);
+        });
+        sum[r] = finish(sum[r], total, w, x, s, unit);
+      }
+    }
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) y[row + r] = Isa::total(sum[r]);
+  }
+
+  template <int kCount, int kTokens>
+  static void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
+    const float unit = slice_unit(source);
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) {
+      const uint8_t* values = scratch.values + r * source.superblocks * kSuperblock;
+      Activation a[kTokens];
+      Floats sum[kTokens];
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) {
+        a[t] = Activation::of(x[t], source.superblocks);
+        sum[t] = Isa::no_floats();
+      }
+      for (int64_t s = 0; s < source.superblocks; ++s) {
+        const Scales w = scales(source, row + r, s);
+        Ints total[kTokens];
+        EDGEMOE_UNROLL
+        for (int t = 0; t < kTokens; ++t) total[t] = Isa::no_ints();
+        EDGEMOE_UNROLL
+        for (int i = 0; i < kSuperblock / static_cast<int>(sizeof(Bytes)); ++i) {
+          const int at = static_cast<int>(sizeof(Bytes)) * i;
+          const Bytes value = Isa::load(values + kSuperblock * s + at);
+          EDGEMOE_UNROLL
+          for (int t = 0; t < kTokens; ++t) {
+            const Ints partial = Isa::dot(Isa::no_ints(), value, a[t].q + kSuperblock * s + at);
+            total[t] = Isa::weigh(total[t], partial, w, i);
+          }
+        }
+        EDGEMOE_UNROLL
+        for (int t = 0; t < kTokens; ++t) sum[t] = finish(sum[t], total[t], w, a[t], s, unit);
+      }
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) y[t][row + r] = Isa::total(sum[t]);
+    }
+  }
+
+  static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
+    const Bytes lookup = Isa::lookup(source.midpoints);
+    uint8_t* out = scratch.values;
+    for (int r = 0; r < count; ++r) {
+      const Row planes = row_of(source, row + r);
+      for (int64_t s = 0; s < source.superblocks; ++s, out += kSuperblock) {
+        Isa::template slice<kBits>(planes, s, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+          Isa::store(out + static_cast<int>(sizeof(Bytes)) * i, value);
+        });
+      }
+    }
+  }
+};
+
+template <class Isa, class Kernel>
+void multiply_one(const Source& source, int64_t begin, int64_t end, const uint8_t* x, float* y, const Scratch& scratch) {
+  const Activation a = Activation::of(x, source.superblocks);
+  int64_t row = begin;
+  for (; row + Isa::kRows <= end; row += Isa::kRows) Kernel::template one<Isa::kRows>(source, row, a, y, scratch.scales);
+  for (; row < end; ++row) Kernel::template one<1>(source, row, a, y, scratch.scales);
+}
+
+template <class Isa, class Kernel, int kCount>
+void multiply_rows(const Source& source, int64_t row, const uint8_t* const* x, int count, float* const* y,
+                   const Scratch& scratch) {
+  Kernel::prepare(source, row, kCount, scratch);
+  int t = 0;
+  for (; t + Isa::kBatchTokens <= count; t += Isa::kBatchTokens) {
+    Kernel::template block<kCount, Isa::kBatchTokens>(source, row, x + t, y + t, scratch);
+  }
+  for (; t < count; ++t) Kernel::template block<kCount, 1>(source, row, x + t, y + t, scratch);
+}
+
+template <class Isa, class Kernel>
+void multiply_by(const Source& source, int64_t begin, int64_t end, const uint8_t* const* x, int count, float* const* y,
+                 const Scratch& scratch) {
+  if (count == 1) return multiply_one<Isa, Kernel>(source, begin, end, x[0], y[0], scratch);
+  for (int t = 0; t < count; t += kTokenTile) {
+    const int tokens = count - t < kTokenTile ? count - t : kTokenTile;
+    int64_t row = begin;
+    for (; row + Isa::kBatchRows <= end; row += Isa::kBatchRows) {
+      multiply_rows<Isa, Kernel, Isa::kBatchRows>(source, row, x + t, tokens, y + t, scratch);
+    }
+    for (; row < end; ++row) multiply_rows<Isa, Kernel, 1>(source, row, x + t, tokens, y + t, scratch);
+  }
+}
+
+template <class Isa>
+void multiply_with_isa(const Source& source, int64_t begin, int64_t end, const uint8_t* const* x, int count, float* const* y,
+                       const Scratch& scratch) {
+  using Multiply = decltype(&multiply_with_isa<Isa>);
+  static constexpr Multiply kT16[] = {multiply_by<Isa, T16Kernel<Isa, 0>>, multiply_by<Isa, T16Kernel<Isa, 1>>,
+                                      multiply_by<Isa, T16Kernel<Isa, 2>>, multiply_by<Isa, T16Kernel<Isa, 3>>};
+  static constexpr Multiply kSlices[] = {multiply_by<Isa, SliceKernel<Isa, 2>>, multiply_by<Isa, SliceKernel<Isa, 3>>,
+                                         multiply_by<Isa, SliceKernel<Isa, 4>>, multiply_by<Isa, SliceKernel<Isa, 6>>};
+  Multiply chosen = source.format == Format::kT16 ? kT16[source.level] : kSlices[source.level];
+  if (source.format == Format::kSlicedQ5K && source.level == 3) chosen = multiply_by<Isa, SliceKernel<Isa, 5>>;
+  chosen(source, begin, end, x, count, y, scratch);
+}
+
+}  // namespace
+}  // namespace edgemoe::kernels
