@@ -50,7 +50,7 @@ EDGEMOE_INLINE Nibbles join(__m256i high, __m256i low) {
 }
 
 template <int kLevel>
-EDGEMOE_INLINE Nibbles nibbles(const Row& row, int64_t block, bool both, __m256i base) {
+EDGEMOE_INLINE Nibbles nibbles(const Cursor& row, int block, bool both, __m256i base) {
   const __m256i third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1] + 8 * block, both);
   if constexpr (kLevel == 1) {
     const __m256i mask = _mm256_set1_epi8(0x66);
@@ -94,21 +94,20 @@ struct Avx2 {
   using Ints = __m256i;
   using Floats = __m256;
   using Scales = X86Scales;
-  static constexpr int kRows = 2;
   static constexpr int kBatchRows = 2;
   static constexpr int kBatchTokens = 2;
 
   // Bytes of group k of half h meet those of an activation from 64 k + 32 h on.
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Row& row, int64_t s, int blocks, Visit visit) {
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {
     EDGEMOE_UNROLL
     for (int h = 0; h < 2; ++h) {
-      if (blocks > 2 * h) t16_half<kLevel>(tables, row, 4 * s + 2 * h, h, blocks > 2 * h + 1, visit);
+      if (blocks > 2 * h) t16_half<kLevel>(tables, row, 2 * h, h, blocks > 2 * h + 1, visit);
     }
   }
 
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16_half(const T16Tables& tables, const Row& row, int64_t block, int h, bool both, Visit visit) {
+  static EDGEMOE_INLINE void t16_half(const T16Tables& tables, const Cursor& row, int block, int h, bool both, Visit visit) {
     const uint8_t* selectors = row.selectors + 4 * block;
     const __m256i base = load_two_bits(row.codes[0] + 16 * block, both);
     if constexpr (kLevel == 0) {
@@ -154,13 +153,13 @@ struct Avx2 {
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Row& row, int64_t s, Bytes lookup, Visit visit) {
+  static EDGEMOE_INLINE void slice(const Cursor& row, Bytes lookup, Visit visit) {
     EDGEMOE_UNROLL
-    for (int h = 0; h < 2; ++h) slice_half<kBits>(row, 4 * s + 2 * h, h, lookup, visit);
+    for (int h = 0; h < 2; ++h) slice_half<kBits>(row, 2 * h, h, lookup, visit);
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice_half(const Row& row, int64_t block, int h, Bytes lookup, Visit visit) {
+  static EDGEMOE_INLINE void slice_half(const Cursor& row, int block, int h, Bytes lookup, Visit visit) {
     const __m256i base = load_two_bits(row.codes[0] + 16 * block, true);
     if constexpr (kBits == 2) {
       const auto value = [&](__m256i v) EDGEMOE_LAMBDA {
@@ -229,6 +228,14 @@ struct Avx2 {
   }
   static EDGEMOE_INLINE Bytes load(const uint8_t* from) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(from)); }
   static EDGEMOE_INLINE void store(uint8_t* to, Bytes value) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), value); }
+
+  // The product of a row's scales and an activation's.
+  static EDGEMOE_INLINE void products(const uint8_t* from, const uint8_t* with, int64_t count, float factor, float* out) {
+    for (int64_t i = 0; i < count; ++i) {
+      const float scale = _cvtsh_ss(edgemoe::kernels::load<uint16_t>(from + 2 * i)) * factor;
+      out[i] = scale * edgemoe::kernels::load<float>(with + 4 * i);
+    }
+  }
 
   static EDGEMOE_INLINE void halves(const uint8_t* from, int64_t count, float factor, float* out) {
     for (int64_t i = 0; i < count; ++i) out[i] = _cvtsh_ss(edgemoe::kernels::load<uint16_t>(from + 2 * i)) * factor;

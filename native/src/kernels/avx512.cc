@@ -28,23 +28,23 @@ EDGEMOE_INLINE __m512i select(__m512i mask, __m512i one, __m512i other) {
 EDGEMOE_INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 EDGEMOE_INLINE __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
 
-EDGEMOE_INLINE __m512i load_two_bits(const uint8_t* plane, int64_t superblock, int blocks) {
-  return _mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << 2 * blocks) - 1), plane + 64 * superblock);
+EDGEMOE_INLINE __m512i load_two_bits(const uint8_t* plane, int blocks) {
+  return _mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << 2 * blocks) - 1), plane);
 }
 
 // Each block's 8 bytes twice: the low nibbles of the first copy are of bytes 0 to 7, the high ones of the second of 8 to 15.
-EDGEMOE_INLINE __m512i load_one_bit(const uint8_t* plane, int64_t superblock, int blocks) {
-  const __m256i bits = _mm256_maskz_loadu_epi64(static_cast<__mmask8>((1u << blocks) - 1), plane + 32 * superblock);
+EDGEMOE_INLINE __m512i load_one_bit(const uint8_t* plane, int blocks) {
+  const __m256i bits = _mm256_maskz_loadu_epi64(static_cast<__mmask8>((1u << blocks) - 1), plane);
   return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_castsi256_si512(bits));
 }
 
 // A 1-bit plane in the places of a 2-bit plane: its bit for k at bit 2 k + kTo.
 template <int kTo>
-EDGEMOE_INLINE __m512i load_spread(const uint8_t* plane, int64_t superblock, int blocks) {
+EDGEMOE_INLINE __m512i load_spread(const uint8_t* plane, int blocks) {
   constexpr int64_t kLow = static_cast<int64_t>(spread_matrix(false, kTo));
   constexpr int64_t kHigh = static_cast<int64_t>(spread_matrix(true, kTo));
   const __m512i matrix = _mm512_setr_epi64(kLow, kHigh, kLow, kHigh, kLow, kHigh, kLow, kHigh);
-  return _mm512_gf2p8affine_epi64_epi8(load_one_bit(plane, superblock, blocks), matrix, 0);
+  return _mm512_gf2p8affine_epi64_epi8(load_one_bit(plane, blocks), matrix, 0);
 }
 
 // Two 2-bit planes side by side.
@@ -54,14 +54,14 @@ EDGEMOE_INLINE Nibbles join(__m512i high, __m512i low) {
 }
 
 template <int kLevel>
-EDGEMOE_INLINE Nibbles nibbles(const Row& row, int64_t s, int blocks, __m512i base) {
-  const __m512i third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1], s, blocks);
+EDGEMOE_INLINE Nibbles nibbles(const Cursor& row, int blocks, __m512i base) {
+  const __m512i third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1], blocks);
   if constexpr (kLevel == 1) {
     const __m512i mask = _mm512_set1_epi8(0x66);
     return {select(mask, _mm512_slli_epi16(base, 1), third),
             select(mask, _mm512_srli_epi16(base, 1), _mm512_srli_epi16(third, 2))};
   } else {
-    return join(base, _mm512_or_si512(third, load_spread<0>(row.codes[2], s, blocks)));
+    return join(base, _mm512_or_si512(third, load_spread<0>(row.codes[2], blocks)));
   }
 }
 
@@ -104,14 +104,13 @@ struct Avx512 {
   using Ints = __m512i;
   using Floats = __m512;
   using Scales = X86Scales;
-  static constexpr int kRows = 4;
   static constexpr int kBatchRows = 4;
   static constexpr int kBatchTokens = 3;
 
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Row& row, int64_t s, int blocks, Visit visit) {
-    const uint8_t* selectors = row.selectors + 16 * s;
-    const __m512i base = load_two_bits(row.codes[0], s, blocks);
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {
+    const uint8_t* selectors = row.selectors;
+    const __m512i base = load_two_bits(row.codes[0], blocks);
     if constexpr (kLevel == 0) {
       const __m512i three = _mm512_set1_epi8(3);
       const __m512i table = quarter_rows(tables.rows[0], selectors);
@@ -124,7 +123,7 @@ struct Avx512 {
       visit(0, 2, value(_mm512_srli_epi16(base, 4), 8));
       visit(0, 3, value(_mm512_srli_epi16(base, 6), 12));
     } else if constexpr (kLevel == 1) {
-      const Nibbles codes = nibbles<1>(row, s, blocks, base);
+      const Nibbles codes = nibbles<1>(row, blocks, base);
       const __m512i eight = _mm512_set1_epi8(8);
       const __m512i first = half_rows(tables.rows[1], selectors);
       const __m512i second = half_rows(tables.rows[1], selectors + 2);
@@ -134,9 +133,9 @@ struct Avx512 {
       visit(0, 2, _mm512_shuffle_epi8(second, _mm512_srli_epi16(codes.even, 4)));
       visit(0, 3, _mm512_shuffle_epi8(second, _mm512_or_si512(_mm512_srli_epi16(codes.odd, 4), eight)));
     } else {
-      const Nibbles codes = nibbles<2>(row, s, blocks, base);
+      const Nibbles codes = nibbles<2>(row, blocks, base);
       visit_rows(tables.rows[2], selectors, codes, 0, visit);
-      if constexpr (kLevel == 3) visit_rows(tables.rows[3], selectors, join(base, load_two_bits(row.codes[3], s, blocks)), 1, visit);
+      if constexpr (kLevel == 3) visit_rows(tables.rows[3], selectors, join(base, load_two_bits(row.codes[3], blocks)), 1, visit);
     }
   }
 
@@ -154,8 +153,8 @@ struct Avx512 {
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Row& row, int64_t s, Bytes lookup, Visit visit) {
-    const __m512i base = load_two_bits(row.codes[0], s, 4);
+  static EDGEMOE_INLINE void slice(const Cursor& row, Bytes lookup, Visit visit) {
+    const __m512i base = load_two_bits(row.codes[0], 4);
     if constexpr (kBits == 2) {
       const auto value = [&](__m512i v) EDGEMOE_LAMBDA {
         return _mm512_shuffle_epi8(lookup, _mm512_and_si512(v, _mm512_set1_epi8(3)));
@@ -166,10 +165,10 @@ struct Avx512 {
       visit(3, value(_mm512_srli_epi16(base, 6)));
       return;
     } else {
-      const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(row, s, 4, base);
+      const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(row, 4, base);
       const __m512i codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
-      const __m512i last = kBits == 5   ? load_spread<0>(row.codes[3], s, 4)
-                           : kBits == 6 ? load_two_bits(row.codes[3], s, 4)
+      const __m512i last = kBits == 5   ? load_spread<0>(row.codes[3], 4)
+                           : kBits == 6 ? load_two_bits(row.codes[3], 4)
                                         : _mm512_setzero_si512();
       EDGEMOE_UNROLL
       for (int k = 0; k < 4; ++k) {
@@ -215,6 +214,16 @@ struct Avx512 {
   static EDGEMOE_INLINE float total(Floats sum) { return _mm512_reduce_add_ps(sum); }
   static EDGEMOE_INLINE Bytes load(const uint8_t* from) { return _mm512_load_si512(from); }
   static EDGEMOE_INLINE void store(uint8_t* to, Bytes value) { _mm512_store_si512(to, value); }
+
+  // The product of a row's scales and an activation's.
+  static EDGEMOE_INLINE void products(const uint8_t* from, const uint8_t* with, int64_t count, float factor, float* out) {
+    for (int64_t i = 0; i < count; i += 16) {
+      const __mmask16 mask = static_cast<__mmask16>(count - i >= 16 ? 0xffff : (1 << (count - i)) - 1);
+      const __m512 values = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from + 2 * i));
+      const __m512 scaled = _mm512_mul_ps(values, _mm512_set1_ps(factor));
+      _mm512_mask_storeu_ps(out + i, mask, _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(mask, with + 4 * i)));
+    }
+  }
 
   static EDGEMOE_INLINE void halves(const uint8_t* from, int64_t count, float factor, float* out) {
     for (int64_t i = 0; i < count; i += 16) {

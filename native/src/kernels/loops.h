@@ -17,19 +17,15 @@
 #define EDGEMOE_UNROLL _Pragma("GCC unroll 16")
 #endif
 #define EDGEMOE_INLINE __attribute__((always_inline)) inline
+#ifndef EDGEMOE_AHEAD
+#define EDGEMOE_AHEAD 32
+#endif
 #define EDGEMOE_LAMBDA __attribute__((always_inline))
 
 namespace edgemoe::kernels {
 namespace {
 
 constexpr int kTokenTile = 128;  // activations whose bytes stay in the second-level cache while all rows pass
-
-/// @brief Where one row's planes begin.
-struct Row {
-  const uint8_t* codes[kLevelCount];
-  const uint8_t* selectors;
-  const uint8_t* scales;
-};
 
 inline int64_t code_stride(const Source& source, int level) {
   return level == 0 || (level == 3 && source.format != Format::kSlicedQ5K) ? 16 : 8;
@@ -39,13 +35,40 @@ inline int64_t scale_stride(const Source& source) {
   return source.format == Format::kT16 ? 2 : source.format == Format::kSlicedQ6K ? 18 : 16;
 }
 
-inline Row row_of(const Source& source, int64_t row) {
-  Row result{};
-  for (int i = 0; i <= source.level; ++i) result.codes[i] = source.codes[i] + row * source.blocks * code_stride(source, i);
-  if (source.selectors) result.selectors = source.selectors + row * source.superblocks * 16;
-  result.scales = source.scales + row * source.superblocks * scale_stride(source);
-  return result;
-}
+/// @brief Where a superblock's planes are. Rows follow one another, so it goes on from row to row.
+struct Cursor {
+  const uint8_t* codes[kLevelCount];
+  const uint8_t* selectors;
+  const uint8_t* scales;
+
+  static EDGEMOE_INLINE Cursor at(const Source& source, int64_t row) {
+    Cursor result{};
+    for (int i = 0; i <= source.level; ++i) result.codes[i] = source.codes[i] + row * source.blocks * code_stride(source, i);
+    if (source.selectors) result.selectors = source.selectors + row * source.superblocks * 16;
+    result.scales = source.scales + row * source.superblocks * scale_stride(source);
+    return result;
+  }
+
+  // Planes are read once and in order, but as several streams, of which the processor foresees less than of one.
+  template <int kLevel>
+  EDGEMOE_INLINE void foresee() const {
+    constexpr int kAhead = EDGEMOE_AHEAD;
+    __builtin_prefetch(codes[0] + 64 * kAhead);
+    if constexpr (kLevel >= 1) __builtin_prefetch(codes[1] + 32 * kAhead);
+    if constexpr (kLevel >= 2) __builtin_prefetch(codes[2] + 32 * kAhead);
+    if constexpr (kLevel >= 3) __builtin_prefetch(codes[3] + 64 * kAhead);
+    __builtin_prefetch(selectors + 16 * kAhead);
+  }
+
+  template <int kLevel>
+  EDGEMOE_INLINE void pass(int blocks) {
+    codes[0] += 16 * blocks;
+    if constexpr (kLevel >= 1) codes[1] += 8 * blocks;
+    if constexpr (kLevel >= 2) codes[2] += 8 * blocks;
+    if constexpr (kLevel >= 3) codes[3] += 16 * blocks;
+    selectors += 16;
+  }
+};
 
 inline int blocks_in(const Source& source, int64_t superblock) {
   const int64_t left = source.blocks - 4 * superblock;
@@ -60,45 +83,49 @@ struct T16Kernel {
   static constexpr int kParts = kLevel == 3 ? 2 : 1;
 
   // Level 6 counts in sixteenths, so its scale is that much smaller.
-  static void scales(const Source& source, int64_t row, float* out) {
-    Isa::halves(source.scales + row * source.superblocks * 2, source.superblocks, kLevel == 3 ? 1.0f / 16 : 1.0f, out);
+  static constexpr float kUnit = kLevel == 3 ? 1.0f / 16 : 1.0f;
+
+  // All superblocks of the row that the cursor is at; the last one may be short.
+  template <class Step>
+  static EDGEMOE_INLINE void walk(const Source& source, Cursor* cursor, Step step) {
+    const int64_t full = source.blocks / 4;
+    for (int64_t s = 0; s < full; ++s) {
+      step(s, 4);
+      cursor->template pass<kLevel>(4);
+    }
+    const int left = static_cast<int>(source.blocks % 4);
+    if (left == 0) return;
+    step(full, left);
+    cursor->template pass<kLevel>(left);
   }
 
-  template <int kCount>
-  static void one(const Source& source, int64_t row, const Activation& x, float* y, float* d) {
-    Row rows[kCount];
-    Floats sum[kCount];
-    EDGEMOE_UNROLL
-    for (int r = 0; r < kCount; ++r) {
-      rows[r] = row_of(source, row + r);
-      sum[r] = Isa::no_floats();
-      scales(source, row + r, d + r * source.superblocks);
-    }
-    for (int64_t s = 0; s < source.superblocks; ++s) {
-      const int8_t* q = x.q + kSuperblock * s;
-      const uint8_t* correction = x.correction + 4 * s;
-      const float dx = load<float>(x.d + 4 * s);
-      EDGEMOE_UNROLL
-      for (int r = 0; r < kCount; ++r) {
-        Ints part[2] = {Isa::start(correction), Isa::start(correction)};
-        Isa::template t16<kLevel>(*source.tables, rows[r], s, blocks_in(source, s), [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+  static void one(const Source& source, int64_t begin, int64_t end, const Activation& x, float* y, float* d) {
+    Cursor cursor = Cursor::at(source, begin);
+    const T16Tables& tables = *source.tables;
+    for (int64_t row = begin; row < end; ++row) {
+      Isa::products(source.scales + 2 * row * source.superblocks, x.d, source.superblocks, kUnit, d);
+      Floats sum = Isa::no_floats();
+      walk(source, &cursor, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
+        const int8_t* q = x.q + kSuperblock * s;
+        cursor.template foresee<kLevel>();
+        Ints part[2] = {Isa::start(x.correction + 4 * s), Isa::start(x.correction + 4 * s)};
+        Isa::template t16<kLevel>(tables, cursor, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
           part[p] = Isa::dot(part[p], value, q + static_cast<int>(sizeof(Bytes)) * i);
         });
-        const Ints total = kParts == 2 ? Isa::add(Isa::sixteenfold(part[0]), part[1]) : part[0];
-        sum[r] = Isa::step(sum[r], total, d[r * source.superblocks + s] * dx);
-      }
+        sum = Isa::step(sum, kParts == 2 ? Isa::add(Isa::sixteenfold(part[0]), part[1]) : part[0], d[s]);
+      });
+      y[row] = Isa::total(sum);
     }
-    EDGEMOE_UNROLL
-    for (int r = 0; r < kCount; ++r) y[row + r] = Isa::total(sum[r]);
   }
 
   static void unpack(const Source& source, int64_t row, uint8_t* out) {
-    const Row planes = row_of(source, row);
-    for (int64_t s = 0; s < source.superblocks; ++s, out += kParts * kSuperblock) {
-      Isa::template t16<kLevel>(*source.tables, planes, s, blocks_in(source, s), [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
-        Isa::store(out + p * kSuperblock + static_cast<int>(sizeof(Bytes)) * i, value);
+    Cursor cursor = Cursor::at(source, row);
+    walk(source, &cursor, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
+      uint8_t* to = out + s * kParts * kSuperblock;
+      Isa::template t16<kLevel>(*source.tables, cursor, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+        Isa::store(to + p * kSuperblock + static_cast<int>(sizeof(Bytes)) * i, value);
       });
-    }
+    });
   }
 
   template <int kCount, int kTokens>
@@ -161,7 +188,7 @@ struct T16Kernel {
   static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
     for (int r = 0; r < count; ++r) {
       unpack(source, row + r, scratch.values + r * source.superblocks * kSuperblock * kParts);
-      scales(source, row + r, scratch.scales + r * source.superblocks);
+      Isa::halves(source.scales + 2 * (row + r) * source.superblocks, source.superblocks, kUnit, scratch.scales + r * source.superblocks);
     }
   }
 };
@@ -174,8 +201,7 @@ struct SliceKernel {
   using Floats = typename Isa::Floats;
   using Scales = typename Isa::Scales;
 
-  static EDGEMOE_INLINE Scales scales(const Source& source, int64_t row, int64_t superblock) {
-    const uint8_t* from = source.scales + (row * source.superblocks + superblock) * scale_stride(source);
+  static EDGEMOE_INLINE Scales scales(const Source& source, const uint8_t* from) {
     return source.format == Format::kSlicedQ6K ? Isa::scales_q6(from) : Isa::scales_q4(from);
   }
 
@@ -185,33 +211,42 @@ struct SliceKernel {
     return Isa::step_back(sum, Isa::minimums(w, x.sums + 32 * s), w.m * dx);
   }
 
-  template <int kCount>
-  static void one(const Source& source, int64_t row, const Activation& x, float* y, float*) {
-    static_assert(kCount > 0, "");
+  static void one(const Source& source, int64_t begin, int64_t end, const Activation& x, float* y, float*) {
     const float unit = slice_unit(source);
     const Bytes lookup = Isa::lookup(source.midpoints);
-    Row rows[kCount];
-    Floats sum[kCount];
-    EDGEMOE_UNROLL
-    for (int r = 0; r < kCount; ++r) {
-      rows[r] = row_of(source, row + r);
-      sum[r] = Isa::no_floats();
-    }
-    for (int64_t s = 0; s < source.superblocks; ++s) {
-      const int8_t* q = x.q + kSuperblock * s;
-      EDGEMOE_UNROLL
-      for (int r = 0; r < kCount; ++r) {
-        const Scales w = scales(source, row + r, s);
+    Cursor cursor = Cursor::at(source, begin);
+    for (int64_t row = begin; row < end; ++row) {
+      Floats sum = Isa::no_floats();
+      for (int64_t s = 0; s < source.superblocks; ++s) {
+        const int8_t* q = x.q + kSuperblock * s;
+        foresee(cursor);
+        const Scales w = scales(source, cursor.scales);
         Ints total = Isa::no_ints();
-        Isa::template slice<kBits>(rows[r], s, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+        Isa::template slice<kBits>(cursor, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
           const Ints partial = Isa::dot(Isa::no_ints(), value, q + static_cast<int>(sizeof(Bytes)) * i);
           total = Isa::weigh(total, partial, w, i);
         });
-        sum[r] = finish(sum[r], total, w, x, s, unit);
+        sum = finish(sum, total, w, x, s, unit);
+        pass(source, &cursor);
       }
+      y[row] = Isa::total(sum);
     }
-    EDGEMOE_UNROLL
-    for (int r = 0; r < kCount; ++r) y[row + r] = Isa::total(sum[r]);
+  }
+
+  static EDGEMOE_INLINE void foresee(const Cursor& cursor) {
+    constexpr int kAhead = EDGEMOE_AHEAD;
+    __builtin_prefetch(cursor.codes[0] + 64 * kAhead);
+    if constexpr (kBits >= 3) __builtin_prefetch(cursor.codes[1] + 32 * kAhead);
+    if constexpr (kBits >= 4) __builtin_prefetch(cursor.codes[2] + 32 * kAhead);
+    __builtin_prefetch(cursor.scales + 16 * kAhead);
+  }
+
+  static EDGEMOE_INLINE void pass(const Source& source, Cursor* cursor) {
+    cursor->codes[0] += 64;
+    if constexpr (kBits >= 3) cursor->codes[1] += 32;
+    if constexpr (kBits >= 4) cursor->codes[2] += 32;
+    if constexpr (kBits >= 5) cursor->codes[3] += kBits == 5 ? 32 : 64;
+    cursor->scales += scale_stride(source);
   }
 
   template <int kCount, int kTokens>
@@ -228,7 +263,7 @@ struct SliceKernel {
         sum[t] = Isa::no_floats();
       }
       for (int64_t s = 0; s < source.superblocks; ++s) {
-        const Scales w = scales(source, row + r, s);
+        const Scales w = scales(source, source.scales + ((row + r) * source.superblocks + s) * scale_stride(source));
         Ints total[kTokens];
         EDGEMOE_UNROLL
         for (int t = 0; t < kTokens; ++t) total[t] = Isa::no_ints();
@@ -253,24 +288,14 @@ struct SliceKernel {
   static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
     const Bytes lookup = Isa::lookup(source.midpoints);
     uint8_t* out = scratch.values;
-    for (int r = 0; r < count; ++r) {
-      const Row planes = row_of(source, row + r);
-      for (int64_t s = 0; s < source.superblocks; ++s, out += kSuperblock) {
-        Isa::template slice<kBits>(planes, s, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
-          Isa::store(out + static_cast<int>(sizeof(Bytes)) * i, value);
-        });
-      }
+    Cursor cursor = Cursor::at(source, row);
+    for (int64_t s = 0; s < count * source.superblocks; ++s, out += kSuperblock, pass(source, &cursor)) {
+      Isa::template slice<kBits>(cursor, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+        Isa::store(out + static_cast<int>(sizeof(Bytes)) * i, value);
+      });
     }
   }
 };
-
-template <class Isa, class Kernel>
-void multiply_one(const Source& source, int64_t begin, int64_t end, const uint8_t* x, float* y, const Scratch& scratch) {
-  const Activation a = Activation::of(x, source.superblocks);
-  int64_t row = begin;
-  for (; row + Isa::kRows <= end; row += Isa::kRows) Kernel::template one<Isa::kRows>(source, row, a, y, scratch.scales);
-  for (; row < end; ++row) Kernel::template one<1>(source, row, a, y, scratch.scales);
-}
 
 template <class Isa, class Kernel, int kCount>
 void multiply_rows(const Source& source, int64_t row, const uint8_t* const* x, int count, float* const* y,
@@ -286,7 +311,7 @@ void multiply_rows(const Source& source, int64_t row, const uint8_t* const* x, i
 template <class Isa, class Kernel>
 void multiply_by(const Source& source, int64_t begin, int64_t end, const uint8_t* const* x, int count, float* const* y,
                  const Scratch& scratch) {
-  if (count == 1) return multiply_one<Isa, Kernel>(source, begin, end, x[0], y[0], scratch);
+  if (count == 1) return Kernel::one(source, begin, end, Activation::of(x[0], source.superblocks), y[0], scratch.scales);
   for (int t = 0; t < count; t += kTokenTile) {
     const int tokens = count - t < kTokenTile ? count - t : kTokenTile;
     int64_t row = begin;
