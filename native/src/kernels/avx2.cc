@@ -96,6 +96,7 @@ struct Avx2 {
   using Scales = X86Scales;
   static constexpr int kBatchRows = 2;
   static constexpr int kBatchTokens = 2;
+  static constexpr bool kMatrix = false;
 
   // Bytes of group k of half h meet those of an activation from 64 k + 32 h on.
   template <int kLevel, class Visit>

@@ -106,6 +106,7 @@ struct Avx512 {
   using Scales = X86Scales;
   static constexpr int kBatchRows = 4;
   static constexpr int kBatchTokens = 3;
+  static constexpr bool kMatrix = false;
 
   template <int kLevel, class Visit>
   static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {

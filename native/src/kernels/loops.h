@@ -128,6 +128,22 @@ struct T16Kernel {
     });
   }
 
+  // Adds the products of kCount rows of `values` and kTokens rows of q over one superblock.
+  template <int kCount, int kTokens>
+  static EDGEMOE_INLINE void dots(const uint8_t* values, int64_t stride, const int8_t* const* q, Ints (&total)[kCount][kTokens]) {
+    EDGEMOE_UNROLL
+    for (int at = 0; at < kSuperblock; at += static_cast<int>(sizeof(Bytes))) {
+      Bytes w[kCount];
+      EDGEMOE_UNROLL
+      for (int r = 0; r < kCount; ++r) w[r] = Isa::load(values + r * stride + at);
+      EDGEMOE_UNROLL
+      for (int t = 0; t < kTokens; ++t) {
+        EDGEMOE_UNROLL
+        for (int r = 0; r < kCount; ++r) total[r][t] = Isa::dot(total[r][t], w[r], q[t] + at);
+      }
+    }
+  }
+
   template <int kCount, int kTokens>
   static void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
     const int64_t stride = source.superblocks * kSuperblock * kParts;
@@ -158,15 +174,13 @@ struct T16Kernel {
             for (int r = 0; r < kCount; ++r) total[r][t] = Isa::add(Isa::sixteenfold(total[r][t]), start);
           }
         }
-        for (int at = 0; at < kSuperblock; at += static_cast<int>(sizeof(Bytes))) {
-          Bytes w[kCount];
-          EDGEMOE_UNROLL
-          for (int r = 0; r < kCount; ++r) w[r] = Isa::load(values + r * stride + part * kSuperblock + at);
-          EDGEMOE_UNROLL
-          for (int t = 0; t < kTokens; ++t) {
-            EDGEMOE_UNROLL
-            for (int r = 0; r < kCount; ++r) total[r][t] = Isa::dot(total[r][t], w[r], a[t].q + kSuperblock * s + at);
-          }
+        const int8_t* q[kTokens];
+        EDGEMOE_UNROLL
+        for (int t = 0; t < kTokens; ++t) q[t] = a[t].q + kSuperblock * s;
+        if constexpr (Isa::kMatrix && kCount % 2 == 0 && kTokens % 2 == 0) {
+          Isa::dots(values + part * kSuperblock, stride, q, total);
+        } else {
+          dots(values + part * kSuperblock, stride, q, total);
         }
       }
       EDGEMOE_UNROLL
