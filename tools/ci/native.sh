@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs the native tests three ways: Release with warnings as errors, then with AddressSanitizer and
-# UndefinedBehaviorSanitizer, then with ThreadSanitizer.
+# UndefinedBehaviorSanitizer, then with ThreadSanitizer. Then the kernels' tests for 64-bit ARM (arm64.sh).
 #
 #   tools/ci/native.sh [build folder]
 #
@@ -83,8 +83,10 @@ build_and_test release -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-Werror \
   -DEDGEMOE_GGML_INCLUDE="$include" -DEDGEMOE_GGML_SOURCE="$ggml"
 
 # -O1 compiles several times faster under the sanitizers and finds the same.
-targets=(store_test schedule_test cache_test)
+targets=(store_test schedule_test cache_test kernels_test)
 build_and_test address -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
   -DCMAKE_CXX_FLAGS="-Werror -fno-sanitize-recover=all" -DEDGEMOE_SANITIZE=address,undefined
 build_and_test thread -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
   -DCMAKE_CXX_FLAGS=-Werror -DEDGEMOE_SANITIZE=thread
+
+"$source_dir/tools/ci/arm64.sh" "$build_dir"

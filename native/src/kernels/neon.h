@@ -1,0 +1,272 @@
+/// @file neon.h
+/// NEON with dot products: a block's 2-bit plane is one register. What both NEON variants share.
+///
+/// Integers of a superblock are summed across lanes before the float step, so that it does not matter whether they come from
+/// dot products or from matrix products.
+#pragma once
+
+#include <arm_neon.h>
+
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#else
+#include <sys/auxv.h>
+#endif
+
+#include "assemble.h"
+#include "loops.h"
+
+namespace edgemoe::kernels {
+namespace {
+
+#if defined(__APPLE__)
+inline bool has_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof(value);
+  return ::sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+[[maybe_unused]] inline bool has_dot_products() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+[[maybe_unused]] inline bool has_matrix_products() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+#else
+// HWCAP_ASIMDDP and HWCAP2_I8MM, which older headers lack.
+[[maybe_unused]] inline bool has_dot_products() { return (::getauxval(AT_HWCAP) >> 20 & 1) != 0; }
+[[maybe_unused]] inline bool has_matrix_products() { return has_dot_products() && (::getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
+#endif
+
+struct NeonLane {
+  using V = uint8x16_t;
+  static EDGEMOE_INLINE V load16(const uint8_t* from) { return vld1q_u8(from); }
+  static EDGEMOE_INLINE V load8(const uint8_t* from) {
+    const uint8x8_t bits = vld1_u8(from);
+    return both(vcombine_u8(bits, vshr_n_u8(bits, 4)), of(15));
+  }
+  static EDGEMOE_INLINE void store(uint8_t* to, V v) { vst1q_u8(to, v); }
+  static EDGEMOE_INLINE V both(V a, V b) { return vandq_u8(a, b); }
+  static EDGEMOE_INLINE V either(V a, V b) { return vorrq_u8(a, b); }
+  static EDGEMOE_INLINE V of(int byte) { return vdupq_n_u8(static_cast<uint8_t>(byte)); }
+  static EDGEMOE_INLINE V pick(V table, V index) { return vqtbl1q_u8(table, index); }
+  template <int kBits>
+  static EDGEMOE_INLINE V left(V v) {
+    if constexpr (kBits == 0) return v;
+    return vshlq_n_u8(v, kBits);
+  }
+  template <int kBits>
+  static EDGEMOE_INLINE V right(V v) {
+    return vshrq_n_u8(v, kBits);
+  }
+};
+
+// Codes of k = 0 and 2 in the low and high nibbles of `even`, those of 1 and 3 in the nibbles of `odd`.
+struct Nibbles {
+  uint8x16_t even;
+  uint8x16_t odd;
+};
+
+EDGEMOE_INLINE uint8x16_t low_nibbles(uint8x16_t v) { return vandq_u8(v, vdupq_n_u8(15)); }
+EDGEMOE_INLINE uint8x16_t high_nibbles(uint8x16_t v) { return vshrq_n_u8(v, 4); }
+
+// A 1-bit plane in the places of a 2-bit plane: its bit for k at bit 2 k + kTo.
+template <int kTo>
+EDGEMOE_INLINE uint8x16_t load_spread(const uint8_t* plane) {
+  return Assembler<NeonLane>::spread<kTo>(plane);
+}
+
+// Two 2-bit planes side by side.
+EDGEMOE_INLINE Nibbles join(uint8x16_t high, uint8x16_t low) {
+  const uint8x16_t mask = vdupq_n_u8(0xcc);
+  return {vbslq_u8(mask, vshlq_n_u8(high, 2), low), vbslq_u8(mask, high, vshrq_n_u8(low, 2))};
+}
+
+template <int kLevel>
+EDGEMOE_INLINE Nibbles nibbles(const Cursor& row, int block, uint8x16_t base) {
+  const uint8x16_t third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1] + 8 * block);
+  if constexpr (kLevel == 1) {
+    const uint8x16_t mask = vdupq_n_u8(0x66);
+    return {vbslq_u8(mask, vshlq_n_u8(base, 1), third), vbslq_u8(mask, vshrq_n_u8(base, 1), vshrq_n_u8(third, 2))};
+  } else {
+    return join(base, vorrq_u8(third, load_spread<0>(row.codes[2] + 8 * block)));
+  }
+}
+
+// 8 bytes each of the table rows of two groups, or 4 each of four.
+EDGEMOE_INLINE uint8x16_t half_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
+  return vcombine_u8(vld1_u8(table[selectors[0]]), vld1_u8(table[selectors[1]]));
+}
+
+EDGEMOE_INLINE uint8x16_t quarter_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
+  uint32x4_t rows = vdupq_n_u32(load<uint32_t>(table[selectors[0]]));
+  rows = vsetq_lane_u32(load<uint32_t>(table[selectors[1]]), rows, 1);
+  rows = vsetq_lane_u32(load<uint32_t>(table[selectors[2]]), rows, 2);
+  return vreinterpretq_u8_u32(vsetq_lane_u32(load<uint32_t>(table[selectors[3]]), rows, 3));
+}
+
+EDGEMOE_INLINE float half_at(const uint8_t* from) {
+  __fp16 half;
+  std::memcpy(&half, from, sizeof(half));
+  return static_cast<float>(half);
+}
+
+/// @brief Scales of one superblock of a slice: a weight is d scale[g] value - m minimum[g], g its group of 16.
+struct NeonScales {
+  int32_t scale[16];
+  int16x8_t minimums[2];
+  float d;
+  float m;
+};
+
+EDGEMOE_INLINE void widen(int8x16_t from, int32_t* to) {
+  const int16x8_t low = vmovl_s8(vget_low_s8(from));
+  const int16x8_t high = vmovl_s8(vget_high_s8(from));
+  vst1q_s32(to, vmovl_s16(vget_low_s16(low)));
+  vst1q_s32(to + 4, vmovl_s16(vget_high_s16(low)));
+  vst1q_s32(to + 8, vmovl_s16(vget_low_s16(high)));
+  vst1q_s32(to + 12, vmovl_s16(vget_high_s16(high)));
+}
+
+struct Neon {
+  using Bytes = uint8x16_t;
+  using Ints = int32x4_t;
+  using Floats = float;
+  using Scales = NeonScales;
+  static constexpr int kBatchRows = 4;
+  static constexpr int kBatchTokens = 2;
+  static constexpr bool kMatrix = false;
+
+  // Bytes of group k of block i meet those of an activation from 64 k + 16 i on.
+  template <int kLevel, class Visit>
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {
+    for (int i = 0; i < blocks; ++i) {
+      const uint8_t* selectors = row.selectors + 4 * i;
+      const uint8x16_t base = vld1q_u8(row.codes[0] + 16 * i);
+      if constexpr (kLevel == 0) {
+        const uint8x16_t table = quarter_rows(tables.rows[0], selectors);
+        const auto value = [&](uint8x16_t v, uint8_t offset) EDGEMOE_LAMBDA {
+          return vqtbl1q_u8(table, vorrq_u8(vandq_u8(v, vdupq_n_u8(3)), vdupq_n_u8(offset)));
+        };
+        visit(0, 0 + i, value(base, 0));
+        visit(0, 4 + i, value(vshrq_n_u8(base, 2), 4));
+        visit(0, 8 + i, value(vshrq_n_u8(base, 4), 8));
+        visit(0, 12 + i, value(vshrq_n_u8(base, 6), 12));
+      } else if constexpr (kLevel == 1) {
+        const Nibbles codes = nibbles<1>(row, i, base);
+        const uint8x16_t eight = vdupq_n_u8(8);
+        const uint8x16_t first = half_rows(tables.rows[1], selectors);
+        const uint8x16_t second = half_rows(tables.rows[1], selectors + 2);
+        visit(0, 0 + i, vqtbl1q_u8(first, low_nibbles(codes.even)));
+        visit(0, 4 + i, vqtbl1q_u8(first, vorrq_u8(low_nibbles(codes.odd), eight)));
+        visit(0, 8 + i, vqtbl1q_u8(second, high_nibbles(codes.even)));
+        visit(0, 12 + i, vqtbl1q_u8(second, vorrq_u8(high_nibbles(codes.odd), eight)));
+      } else {
+        visit_rows(tables.rows[2], selectors, nibbles<2>(row, i, base), 0, i, visit);
+        if constexpr (kLevel == 3) visit_rows(tables.rows[3], selectors, join(base, vld1q_u8(row.codes[3] + 16 * i)), 1, i, visit);
+      }
+    }
+  }
+
+  template <class Visit>
+  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint8_t* selectors, Nibbles codes, int part, int i,
+                                        Visit visit) {
+    visit(part, 0 + i, vqtbl1q_u8(vld1q_u8(table[selectors[0]]), low_nibbles(codes.even)));
+    visit(part, 4 + i, vqtbl1q_u8(vld1q_u8(table[selectors[1]]), low_nibbles(codes.odd)));
+    visit(part, 8 + i, vqtbl1q_u8(vld1q_u8(table[selectors[2]]), high_nibbles(codes.even)));
+    visit(part, 12 + i, vqtbl1q_u8(vld1q_u8(table[selectors[3]]), high_nibbles(codes.odd)));
+  }
+
+  static EDGEMOE_INLINE Bytes lookup(const uint8_t* midpoints) {
+    static const uint8_t same[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return vld1q_u8(midpoints ? midpoints : same);
+  }
+
+  template <int kBits, class Visit>
+  static EDGEMOE_INLINE void slice(const Cursor& row, Bytes lookup, Visit visit) {
+    for (int i = 0; i < 4; ++i) {
+      const uint8x16_t base = vld1q_u8(row.codes[0] + 16 * i);
+      const uint8x16_t three = vdupq_n_u8(3);
+      if constexpr (kBits == 2) {
+        visit(0 + i, vqtbl1q_u8(lookup, vandq_u8(base, three)));
+        visit(4 + i, vqtbl1q_u8(lookup, vandq_u8(vshrq_n_u8(base, 2), three)));
+        visit(8 + i, vqtbl1q_u8(lookup, vandq_u8(vshrq_n_u8(base, 4), three)));
+        visit(12 + i, vqtbl1q_u8(lookup, vshrq_n_u8(base, 6)));
+      } else {
+        const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(row, i, base);
+        const uint8x16_t codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
+        if constexpr (kBits <= 4) {
+          for (int k = 0; k < 4; ++k) visit(4 * k + i, vqtbl1q_u8(lookup, codes[k]));
+        } else {
+          const uint8x16_t last = kBits == 5 ? load_spread<0>(row.codes[3] + 8 * i) : vld1q_u8(row.codes[3] + 16 * i);
+          const uint8x16_t low[] = {vandq_u8(last, three), vandq_u8(vshrq_n_u8(last, 2), three),
+                                    vandq_u8(vshrq_n_u8(last, 4), three), vshrq_n_u8(last, 6)};
+          for (int k = 0; k < 4; ++k) visit(4 * k + i, vorrq_u8(vshlq_n_u8(codes[k], kBits - 4), low[k]));
+        }
+      }
+    }
+  }
+
+  static EDGEMOE_INLINE Scales scales_q4(const uint8_t* from) {
+    const PackedScales packed = unpack_scales(from + 4);
+    const uint8x8_t scales = vcreate_u8(packed.scales);
+    const uint8x8_t minimums = vcreate_u8(packed.minimums);
+    Scales result;
+    widen(vreinterpretq_s8_u8(vcombine_u8(vzip1_u8(scales, scales), vzip2_u8(scales, scales))), result.scale);
+    result.minimums[0] = vreinterpretq_s16_u16(vmovl_u8(vzip1_u8(minimums, minimums)));
+    result.minimums[1] = vreinterpretq_s16_u16(vmovl_u8(vzip2_u8(minimums, minimums)));
+    result.d = half_at(from);
+    result.m = half_at(from + 2);
+    return result;
+  }
+
+  static EDGEMOE_INLINE Scales scales_q6(const uint8_t* from) {
+    const int8x16_t scales = vreinterpretq_s8_u8(vld1q_u8(from));
+    Scales result;
+    widen(scales, result.scale);
+    result.minimums[0] = vshll_n_s8(vget_low_s8(scales), 5);
+    result.minimums[1] = vshll_n_s8(vget_high_s8(scales), 5);
+    result.d = result.m = half_at(from + 16);
+    return result;
+  }
+
+  // Product 4 k + i is of group 4 i + k.
+  static EDGEMOE_INLINE Ints weigh(Ints total, Ints partial, const Scales& w, int index) {
+    return vmlaq_n_s32(total, partial, w.scale[index % 4 * 4 + index / 4]);
+  }
+
+  static EDGEMOE_INLINE Ints minimums(const Scales& w, const uint8_t* sums) {
+    const int16x8_t first = vreinterpretq_s16_u8(vld1q_u8(sums));
+    const int16x8_t second = vreinterpretq_s16_u8(vld1q_u8(sums + 16));
+    Ints total = vmull_s16(vget_low_s16(w.minimums[0]), vget_low_s16(first));
+    total = vmlal_s16(total, vget_high_s16(w.minimums[0]), vget_high_s16(first));
+    total = vmlal_s16(total, vget_low_s16(w.minimums[1]), vget_low_s16(second));
+    return vmlal_s16(total, vget_high_s16(w.minimums[1]), vget_high_s16(second));
+  }
+
+  static EDGEMOE_INLINE Ints no_ints() { return vdupq_n_s32(0); }
+  static EDGEMOE_INLINE Floats no_floats() { return 0; }
+  static EDGEMOE_INLINE Ints start(const uint8_t* correction) {
+    return vsetq_lane_s32(edgemoe::kernels::load<int32_t>(correction), no_ints(), 0);
+  }
+  static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
+  static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return vshlq_n_s32(a, 4); }
+  // Bytes are at most 127, so they are signed bytes too.
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) { return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q)); }
+  static EDGEMOE_INLINE Floats step(Floats sum, Ints total, float scale) {
+    return __builtin_fmaf(static_cast<float>(vaddvq_s32(total)), scale, sum);
+  }
+  static EDGEMOE_INLINE Floats step_back(Floats sum, Ints total, float scale) {
+    return __builtin_fmaf(-static_cast<float>(vaddvq_s32(total)), scale, sum);
+  }
+  static EDGEMOE_INLINE float total(Floats sum) { return sum; }
+  static EDGEMOE_INLINE Bytes load(const uint8_t* from) { return vld1q_u8(from); }
+  static EDGEMOE_INLINE void store(uint8_t* to, Bytes value) { vst1q_u8(to, value); }
+
+  // The product of a row's scales and an activation's.
+  static EDGEMOE_INLINE void products(const uint8_t* from, const uint8_t* with, int64_t count, float factor, float* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = half_at(from + 2 * i) * factor * edgemoe::kernels::load<float>(with + 4 * i);
+  }
+
+  static EDGEMOE_INLINE void halves(const uint8_t* from, int64_t count, float factor, float* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = half_at(from + 2 * i) * factor;
+  }
+};
+
+}  // namespace
+}  // namespace edgemoe::kernels

@@ -1,0 +1,35 @@
+/// @file x86.h
+/// What the AVX2 and AVX-512 variants have in common: a slice's scales.
+#pragma once
+
+#include <immintrin.h>
+
+#include "bits.h"
+
+namespace edgemoe::kernels {
+namespace {
+
+/// @brief Scales of one superblock of a slice: a weight is d scale[g] value - m minimum[g], g its group of 16.
+struct X86Scales {
+  __m128i scales;    ///< 16 signed bytes, in the order of the weights
+  __m256i minimums;  ///< 16 int16
+  float d;
+  float m;
+};
+
+inline X86Scales x86_scales_q4(const uint8_t* from) {
+  const PackedScales packed = unpack_scales(from + 4);
+  const __m128i scales = _mm_cvtsi64_si128(static_cast<int64_t>(packed.scales));
+  const __m128i minimums = _mm_cvtsi64_si128(static_cast<int64_t>(packed.minimums));
+  return {_mm_unpacklo_epi8(scales, scales), _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(minimums, minimums)),
+          _cvtsh_ss(load<uint16_t>(from)), _cvtsh_ss(load<uint16_t>(from + 2))};
+}
+
+inline X86Scales x86_scales_q6(const uint8_t* from) {
+  const __m128i scales = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+  const float d = _cvtsh_ss(load<uint16_t>(from + 16));
+  return {scales, _mm256_slli_epi16(_mm256_cvtepi8_epi16(scales), 5), d, d};
+}
+
+}  // namespace
+}  // namespace edgemoe::kernels
