@@ -20,7 +20,9 @@ EDGEMOE_SAME_VALUE(kTasksMax, GGML_N_TASKS_MAX);
 
 static_assert(edgemoe::testing::same_abi<edgemoe::ggml::Type, ggml_type>());
 EDGEMOE_SAME_VALUE(kTypeF32, GGML_TYPE_F32);
+EDGEMOE_SAME_VALUE(kTypeI8, GGML_TYPE_I8);
 EDGEMOE_SAME_VALUE(kTypeI32, GGML_TYPE_I32);
+EDGEMOE_SAME_VALUE(kTypeCount, GGML_TYPE_COUNT);
 
 static_assert(edgemoe::testing::same_abi<edgemoe::ggml::Op, ggml_op>());
 EDGEMOE_SAME_VALUE(kOpNone, GGML_OP_NONE);

@@ -47,7 +47,7 @@ void Engine::list_tensors() {
   for (const TensorInfo& info : _model->tensors()) {
     const bool rows = _settings.embedding_on_disk && info.name == kEmbedding;
     if (!info.expert && !rows) continue;
-    if (info.expert && !ggml::api().ggml_get_type_traits_cpu(info.type)->vec_dot) {
+    if (info.expert && !info.pack && !ggml::api().ggml_get_type_traits_cpu(info.type)->vec_dot) {
       throw ModelError("tensor " + info.name + " has the type " + ggml::api().ggml_type_name(info.type) +
                        ", by which nothing can be multiplied");
     }
@@ -55,6 +55,10 @@ void Engine::list_tensors() {
     stored->engine = this;
     stored->info = &info;
     stored->rows = rows;
+    if (info.pack) {
+      const int last = kernels::last_level(info.pack->format, _model->pack()->levels() == kernels::kLevelCount);
+      stored->levels = static_cast<uint32_t>(std::min({last, _model->pack()->levels() - 1, _settings.top_level}) + 1);
+    }
     if (!rows) by_group[group_name(info.name)].push_back(stored.get());
     _stored.emplace(info.name, std::move(stored));
   }
@@ -119,6 +123,13 @@ bool Engine::adopt(ggml::Tensor* tensor) {
   return true;
 }
 
+uint64_t StoredTensor::expert_bytes() const {
+  if (!info->pack) return info->bytes / static_cast<uint64_t>(info->ne[2]);
+  uint64_t bytes = 0;
+  for (uint32_t level = 0; level < levels; ++level) bytes += info->pack->planes[level].bytes;
+  return bytes;
+}
+
 void Engine::create_cache() {
   std::vector<Plane> planes;
   for (ExpertGroup& group : _groups) {
@@ -126,7 +137,14 @@ void Engine::create_cache() {
       if (!tensor->live) continue;
       tensor->first_plane = static_cast<uint32_t>(planes.size());
       for (uint32_t e = 0; e < tensor->experts(); ++e) {
-        planes.push_back({tensor->info->file, tensor->info->offset + e * tensor->expert_bytes(), tensor->expert_bytes()});
+        if (!tensor->info->pack) {
+          planes.push_back({tensor->info->file, tensor->info->offset + e * tensor->expert_bytes(), tensor->expert_bytes()});
+          continue;
+        }
+        for (uint32_t level = 0; level < tensor->levels; ++level) {
+          const PlanePlace& place = tensor->info->pack->planes[level];
+          planes.push_back({0, place.offset + e * place.stride, place.bytes});
+        }
       }
     }
   }
@@ -143,7 +161,9 @@ uint64_t Engine::minimum_cache(uint32_t experts_used) {
   for (const ExpertGroup& group : _groups) {
     std::vector<uint32_t> planes;
     for (const StoredTensor* tensor : group.members) {
-      for (uint32_t e = 0; tensor->live && e < std::min(experts_used, tensor->experts()); ++e) planes.push_back(tensor->first_plane + e);
+      for (uint32_t e = 0; tensor->live && e < std::min(experts_used, tensor->experts()); ++e) {
+        for (uint32_t level = 0; level < tensor->levels; ++level) planes.push_back(tensor->plane(e, level));
+      }
     }
     bytes = cache().require(planes);
   }
@@ -197,6 +217,13 @@ std::exception_ptr Engine::take_error() {
   return std::exchange(_error, nullptr);
 }
 
+bool Engine::resident(const StoredTensor& tensor, uint32_t expert) const {
+  for (uint32_t level = 0; level < tensor.levels; ++level) {
+    if (!_cache->resident(tensor.plane(expert, level))) return false;
+  }
+  return true;
+}
+
 bool Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
   ExpertGroup& group = _groups[tensor.group];
   const bool first = group.executed.empty();
@@ -207,7 +234,7 @@ bool Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
   uint64_t hits = 0;
   for (const uint32_t expert : event.experts) {
     hits += std::all_of(group.members.begin(), group.members.end(), [&](const StoredTensor* member) {
-      return !member->live || _cache->resident(member->first_plane + expert);
+      return !member->live || resident(*member, expert);
     });
   }
   std::lock_guard lock(_stats_mutex);
@@ -226,7 +253,8 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
   std::vector<uint32_t> planes;
   for (const uint32_t expert : _lookahead->look(group, ids, routed)) {
     for (const StoredTensor* member : _groups[_lookahead->next(group)].members) {
-      if (member->live && expert < member->experts()) planes.push_back(member->first_plane + expert);
+      if (!member->live || expert >= member->experts()) continue;
+      for (uint32_t level = 0; level < member->levels; ++level) planes.push_back(member->plane(expert, level));
     }
   }
   if (!planes.empty()) _cache->prefetch(planes);

@@ -28,7 +28,7 @@ const std::vector<RoutedExpert>& Execution::routing(const ggml::Tensor* ids, uin
 
 void Execution::plan_products(ggml::Tensor* node) {
   const StoredTensor* weights = stored_tensor(node->src[0]);
-  const ExpertProduct product{node, weights, api().ggml_get_type_traits_cpu(weights->info->type), node->src[0]->nb[1]};
+  const ExpertProduct product(node, weights);
   const auto& routed = routing(node->src[2], weights->experts());
   RoutingEvent event{weights->group, static_cast<uint32_t>(node->src[2]->ne[1]), {}, {}};
   for (const RoutedExpert& expert : routed) {

@@ -51,6 +51,7 @@ ModelFile::ModelFile(const std::string& path) {
     const int count = shard_count();
     for (int i = 1; i < count; ++i) open_shard(shard_path(path, i, count));
     for (uint32_t s = 0; s < _shards.size(); ++s) collect(s);
+    unfold_pack();
   } catch (...) {
     close();
     throw;
@@ -120,6 +121,37 @@ void ModelFile::collect(uint32_t shard) {
   }
 }
 
+void ModelFile::unfold_pack() {
+  std::unordered_map<std::string, ListedTensor> listed;
+  for (const TensorInfo& t : _tensors) listed[t.name] = {t.type, {t.ne[0], t.ne[1], t.ne[2], t.ne[3]}, t.offset, t.bytes};
+  _pack = Pack::parse(metadata(), _files.front(), listed);
+  if (!_pack) return;
+  if (_files.size() > 1) throw ModelError(_files.front().path() + " is a pack in several shards: packs are single files");
+  _tensors.erase(std::remove_if(_tensors.begin(), _tensors.end(), [](const TensorInfo& t) { return Pack::own(t.name); }), _tensors.end());
+  for (const PackTensor& stored : _pack->tensors()) {
+    TensorInfo info;
+    info.name = stored.name;
+    info.type = stored.type;
+    info.ne[0] = stored.columns;
+    info.ne[1] = stored.rows;
+    info.ne[2] = stored.experts;
+    if (!is_expert_stack(info.name, info.ne) || info.name.size() >= ggml::kMaxName) throw ModelError(_files.front().path() + " is a damaged pack: " + info.name + " is no expert tensor");
+    const int64_t block = info.type >= 0 && info.type < ggml::kTypeCount ? api().ggml_blck_size(info.type) : 0;
+    if (block <= 0 || stored.columns % block != 0) {
+      throw ModelError(_files.front().path() + " is a damaged pack: " + info.name + " was of the type " + std::to_string(info.type) + " with rows of " +
+                       std::to_string(stored.columns));
+    }
+    info.bytes = api().ggml_row_size(info.type, stored.columns) * static_cast<uint64_t>(stored.rows * stored.experts);
+    info.expert = true;
+    info.pack = &stored;
+    _tensors.push_back(std::move(info));
+  }
+  _index.clear();
+  for (size_t i = 0; i < _tensors.size(); ++i) {
+    if (!_index.emplace(_tensors[i].name, i).second) throw ModelError(_files.front().path() + ": tensor " + _tensors[i].name + " appears twice");
+  }
+}
+
 const TensorInfo* ModelFile::find(const std::string& name) const {
   const auto it = _index.find(name);
   return it == _index.end() ? nullptr : &_tensors[it->second];
@@ -139,10 +171,12 @@ VirtualLayout ModelFile::layout(bool with_vocabulary) const {
   // The merged header has the default alignment, whatever the files' own is.
   for (const char* key : {"split.no", "split.count", "split.tensors.count", "general.alignment"}) g.gguf_remove_key(merged.get(), key);
   if (!with_vocabulary) remove_vocabulary(merged.get());
-  for (const Shard& shard : _shards) {
-    for (ggml::Tensor* t = g.ggml_get_first_tensor(shard.ctx); t; t = g.ggml_get_next_tensor(shard.ctx, t)) {
-      g.gguf_add_tensor(merged.get(), t);
-    }
+  std::vector<uint8_t> memory((_tensors.size() + 1) * g.ggml_tensor_overhead());
+  std::unique_ptr<ggml::Context, void (*)(ggml::Context*)> ctx(g.ggml_init({memory.size(), memory.data(), true}), g.ggml_free);
+  for (const TensorInfo& info : _tensors) {
+    ggml::Tensor* t = g.ggml_new_tensor_4d(ctx.get(), info.type, info.ne[0], info.ne[1], info.ne[2], info.ne[3]);
+    info.name.copy(t->name, sizeof(t->name) - 1);
+    g.gguf_add_tensor(merged.get(), t);
   }
   VirtualLayout layout;
   layout.header.resize(g.gguf_get_meta_size(merged.get()));

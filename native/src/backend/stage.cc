@@ -26,6 +26,17 @@ bool overlap(const ggml::Tensor* a, const ggml::Tensor* b) {
 
 }  // namespace
 
+ExpertProduct::ExpertProduct(ggml::Tensor* product, const StoredTensor* stored) : node(product), weights(stored) {
+  const PackTensor* pack = stored->info->pack;
+  if (pack) {
+    const bool whole = static_cast<int>(stored->levels) > kernels::last_level(pack->format, true);
+    kind = pack->format != kernels::Format::kT16 && whole ? Weights::kAssembled : Weights::kPlanes;
+  }
+  if (kind != Weights::kPlanes) traits = api().ggml_get_type_traits_cpu(stored->info->type);
+  row_bytes = kind == Weights::kPlanes ? stored->expert_bytes() / static_cast<size_t>(rows())
+                                       : api().ggml_row_size(stored->info->type, columns());
+}
+
 Stage::Stage(Execution& execution, std::vector<ExpertProduct> products, const std::vector<RoutedExpert>& routed)
     : _execution(execution), _products(std::move(products)) {
   for (const RoutedExpert& expert : routed) _experts.push_back(&expert);
@@ -38,24 +49,31 @@ bool Stage::accepts(const ExpertProduct& product) const {
   return std::none_of(_products.begin(), _products.end(), [&](const ExpertProduct& p) { return overlap(p.node, product.node); });
 }
 
+bool Stage::many(const RoutedExpert& expert) const {
+  // The kernels on planes take any number of rows.
+  return expert.rows.size() >= kManyRows &&
+         std::none_of(_products.begin(), _products.end(), [](const ExpertProduct& p) { return p.kind == Weights::kPlanes; });
+}
+
 void Stage::order(std::vector<PlaneUse>* uses) {
-  PlaneCache& cache = _products.front().weights->engine->cache();
+  const Engine& engine = *_products.front().weights->engine;
   const auto resident = [&](const RoutedExpert* e) {
-    return std::all_of(_products.begin(), _products.end(),
-                       [&](const ExpertProduct& p) { return cache.resident(p.weights->first_plane + e->expert); });
+    return std::all_of(_products.begin(), _products.end(), [&](const ExpertProduct& p) { return engine.resident(*p.weights, e->expert); });
   };
   std::vector<std::pair<int, const RoutedExpert*>> ranked;
   for (const RoutedExpert* e : _experts) ranked.push_back({(many(*e) ? 0 : 2) + (resident(e) ? 0 : 1), e});
   std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) {
     return a.first != b.first ? a.first < b.first : a.second->rows.size() > b.second->rows.size();
   });
-  _first_use = uses->size();
   _first_small = _experts.size();
   for (size_t i = 0; i < ranked.size(); ++i) {
     _experts[i] = ranked[i].second;
     if (!many(*_experts[i])) _first_small = std::min(_first_small, i);
     for (const ExpertProduct& p : _products) {
-      uses->push_back({p.weights->first_plane + _experts[i]->expert, static_cast<float>(_experts[i]->rows.size())});
+      _uses.push_back(uses->size());
+      for (uint32_t level = 0; level < p.weights->levels; ++level) {
+        uses->push_back({p.weights->plane(_experts[i]->expert, level), static_cast<float>(_experts[i]->rows.size())});
+      }
     }
   }
 }
@@ -64,12 +82,12 @@ void Stage::append(ggml::Context* ctx, ggml::Graph* graph) {
   const ggml::Tensor* x = input();
   const int64_t input_rows = x->ne[1] * x->ne[2];
   for (const ExpertProduct& p : _products) {
-    const ggml::CpuTypeTraits* traits = api().ggml_get_type_traits_cpu(p.traits->vec_dot_type);
+    const ggml::Type type = p.traits ? p.traits->vec_dot_type : ggml::kTypeCount;
     size_t index = 0;
-    while (index < _converted.size() && _converted[index].traits != traits) ++index;
+    while (index < _converted.size() && _converted[index].type != type) ++index;
     if (index == _converted.size()) {
-      const size_t row_bytes = api().ggml_row_size(p.traits->vec_dot_type, x->ne[0]);
-      _converted.push_back({traits, row_bytes, std::vector<uint8_t>(row_bytes * static_cast<size_t>(input_rows))});
+      const size_t row_bytes = p.traits ? api().ggml_row_size(type, x->ne[0]) : kernels::activation_bytes(x->ne[0]);
+      _converted.push_back({type, row_bytes, std::vector<uint8_t>(row_bytes * static_cast<size_t>(input_rows))});
     }
     _converted_index.push_back(index);
     _chunk_rows.push_back(std::clamp<int64_t>(static_cast<int64_t>(kChunkBytes / p.row_bytes), 1, p.rows()));
@@ -90,10 +108,16 @@ const uint8_t* Stage::input_row(const Converted& converted, const RoutedRow& row
 
 void Stage::convert(int ith, int nth) {
   const ggml::Tensor* x = input();
-  for (size_t i = 0; i < _converted.size(); ++i) {
-    Converted& c = _converted[i];
-    const ggml::Type type = _products[static_cast<size_t>(
-        std::find(_converted_index.begin(), _converted_index.end(), i) - _converted_index.begin())].traits->vec_dot_type;
+  for (Converted& c : _converted) {
+    const ggml::Type type = c.type;
+    if (type == ggml::kTypeCount) {
+      for (int64_t row = ith; row < x->ne[1] * x->ne[2]; row += nth) {
+        const char* from = static_cast<const char*>(x->data) + row / x->ne[1] * x->nb[2] + row % x->ne[1] * x->nb[1];
+        kernels::convert_activation(reinterpret_cast<const float*>(from), x->ne[0], c.bytes.data() + static_cast<size_t>(row) * c.row_bytes);
+      }
+      continue;
+    }
+    const ggml::FromFloat from_float = api().ggml_get_type_traits_cpu(type)->from_float;
     // Every thread takes the same share of every row, as ggml does: with one token there is only one row.
     const int64_t block = api().ggml_blck_size(type);
     const int64_t blocks = x->ne[0] / block;
@@ -108,7 +132,7 @@ void Stage::convert(int ith, int nth) {
         if (type == ggml::kTypeF32) {
           std::memcpy(out, in, sizeof(float) * static_cast<size_t>(end - begin));
         } else {
-          c.traits->from_float(in, out, end - begin);
+          from_float(in, out, end - begin);
         }
       }
     }
@@ -143,37 +167,78 @@ void Stage::work(int ith, int nth) {
     if (item < batches) {
       batch_item(item, bench, _execution.engine()->single_thread_pool(ith));
     } else {
-      dot_item(item - batches);
+      dot_item(item - batches, bench);
     }
   }
 }
 
-void Stage::dot_item(int64_t item) {
+void Stage::dot_item(int64_t item, Bench& bench) {
   int64_t chunks = 0;
   for (const int64_t c : _chunks) chunks += c;
   const size_t expert = _first_small + static_cast<size_t>(item / chunks);
   int64_t chunk = item % chunks;
   size_t product = 0;
   while (chunk >= _chunks[product]) chunk -= _chunks[product++];
-  dot_chunk(expert, product, chunk);
+  dot_chunk(expert, product, chunk, bench);
 }
 
-void Stage::dot_chunk(size_t expert, size_t product, int64_t chunk) {
+kernels::Matrix Stage::matrix(size_t expert, size_t product) const {
+  const StoredTensor& weights = *_products[product].weights;
+  kernels::Matrix matrix = weights.info->pack->matrix();
+  for (uint32_t level = 0; level < weights.levels; ++level) {
+    matrix.planes[level] = _execution.lease().wait(use_of(expert, product) + level);
+  }
+  return matrix;
+}
+
+const uint8_t* Stage::weight_rows(size_t expert, size_t product, Range range, std::vector<uint8_t>& assembled) const {
   const ExpertProduct& p = _products[product];
-  const size_t use = use_of(expert, product);
-  const uint8_t* weights = _execution.lease().wait(use);
+  if (p.kind == Weights::kGgml) return _execution.lease().wait(use_of(expert, product)) + static_cast<size_t>(range.begin) * p.row_bytes;
+  assembled.resize(std::max(assembled.size(), static_cast<size_t>(range.end - range.begin) * p.row_bytes));
+  kernels::assemble(matrix(expert, product), range.begin, range.end, assembled.data());
+  return assembled.data();
+}
+
+void Stage::done(size_t expert, size_t product) {
+  if (_left[expert * _products.size() + product].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  for (uint32_t level = 0; level < _products[product].weights->levels; ++level) {
+    _execution.lease().release(use_of(expert, product) + level);
+  }
+}
+
+void Stage::dot_chunk(size_t expert, size_t product, int64_t chunk, Bench& bench) {
+  const ExpertProduct& p = _products[product];
+  const Range range{chunk * _chunk_rows[product], std::min((chunk + 1) * _chunk_rows[product], p.rows())};
+  if (p.kind == Weights::kPlanes) {
+    plane_chunk(expert, product, range);
+    return;
+  }
+  bench.assembled.resize(_products.size());
+  const uint8_t* weights = weight_rows(expert, product, range, bench.assembled[product]);
   const Converted& converted = _converted[_converted_index[product]];
-  const int64_t begin = chunk * _chunk_rows[product];
-  const int64_t end = std::min(begin + _chunk_rows[product], p.rows());
   const int n = static_cast<int>(p.columns());
   for (const RoutedRow& row : _experts[expert]->rows) {
     const uint8_t* x = input_row(converted, row);
     float* result = p.result(row);
-    for (int64_t r = begin; r < end; ++r) {
-      p.traits->vec_dot(n, result + r, 0, weights + static_cast<size_t>(r) * p.row_bytes, 0, x, 0, 1);
+    for (int64_t r = range.begin; r < range.end; ++r) {
+      p.traits->vec_dot(n, result + r, 0, weights + static_cast<size_t>(r - range.begin) * p.row_bytes, 0, x, 0, 1);
     }
   }
-  if (_left[expert * _products.size() + product].fetch_sub(1, std::memory_order_acq_rel) == 1) _execution.lease().release(use);
+  done(expert, product);
+}
+
+void Stage::plane_chunk(size_t expert, size_t product, Range range) {
+  const ExpertProduct& p = _products[product];
+  const Converted& converted = _converted[_converted_index[product]];
+  std::vector<const uint8_t*> x;
+  std::vector<float*> y;
+  for (const RoutedRow& row : _experts[expert]->rows) {
+    x.push_back(input_row(converted, row));
+    y.push_back(p.result(row));
+  }
+  kernels::multiply(matrix(expert, product), static_cast<int>(p.weights->levels) - 1, range.begin, range.end, x.data(),
+                    static_cast<int>(x.size()), y.data());
+  done(expert, product);
 }
 
 Stage::Range Stage::block_of(size_t product, int64_t block) const {
@@ -188,9 +253,7 @@ void Stage::batch_item(int64_t item, Bench& bench, ggml::ThreadPool* pool) {
   gather(expert, bench);
   multiply(expert, block, bench, pool);
   scatter(expert, block, bench);
-  for (size_t p = 0; p < _products.size(); ++p) {
-    if (_left[expert * _products.size() + p].fetch_sub(1, std::memory_order_acq_rel) == 1) _execution.lease().release(use_of(expert, p));
-  }
+  for (size_t p = 0; p < _products.size(); ++p) done(expert, p);
 }
 
 void Stage::gather(size_t expert, Bench& bench) const {
@@ -212,6 +275,7 @@ void Stage::multiply(size_t expert, int64_t block, Bench& bench, ggml::ThreadPoo
   std::unique_ptr<ggml::Context, void (*)(ggml::Context*)> ctx(g.ggml_init({bench.graph.size(), bench.graph.data(), true}), g.ggml_free);
   ggml::Graph* graph = g.ggml_new_graph_custom(ctx.get(), _products.size(), false);
   bench.results.resize(_products.size());
+  bench.assembled.resize(_products.size());
   for (size_t i = 0; i < _products.size(); ++i) {
     const ExpertProduct& p = _products[i];
     const Range range = block_of(i, block);
@@ -221,7 +285,7 @@ void Stage::multiply(size_t expert, int64_t block, Bench& bench, ggml::ThreadPoo
     ggml::Tensor* x = g.ggml_new_tensor_3d(ctx.get(), p.traits->vec_dot_type, p.columns(), 1, count);
     ggml::Tensor* ids = g.ggml_new_tensor_3d(ctx.get(), ggml::kTypeI32, 1, count, 1);
     ggml::Tensor* result = g.ggml_new_tensor_3d(ctx.get(), ggml::kTypeF32, rows, 1, count);
-    weights->data = const_cast<uint8_t*>(_execution.lease().wait(use_of(expert, i))) + static_cast<size_t>(range.begin) * p.row_bytes;
+    weights->data = const_cast<uint8_t*>(weight_rows(expert, i, range, bench.assembled[i]));
     x->data = bench.gathered[_converted_index[i]].data();
     ids->data = _only_expert.data();
     result->data = bench.results[i].data();

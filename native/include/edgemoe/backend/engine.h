@@ -32,10 +32,13 @@ struct StoredTensor {
   bool rows = false;         ///< an embedding whose rows are read on demand; otherwise a stack of experts
   bool live = false;         ///< llama.cpp has created it; tensors that an architecture skips never are
   uint32_t first_plane = 0;  ///< of expert 0; the others follow
+  uint32_t levels = 1;       ///< planes of an expert, the base first; more than one only in packs
   uint32_t group = 0;        ///< layer and family (exps, chexps...) that route together
 
+  uint32_t plane(uint32_t expert, uint32_t level = 0) const { return first_plane + expert * levels + level; }
   uint32_t experts() const { return static_cast<uint32_t>(info->ne[2]); }
-  uint64_t expert_bytes() const { return info->bytes / static_cast<uint64_t>(info->ne[2]); }
+  /// @brief Bytes on disk of one expert, in the planes that are used.
+  uint64_t expert_bytes() const;
 };
 
 /// @brief Experts that are routed by the same ids: a layer, or one of its families.
@@ -48,6 +51,7 @@ struct ExpertGroup {
 struct EngineSettings {
   int io_threads = 8;
   bool embedding_on_disk = false;
+  int top_level = kernels::kLevelCount - 1;  ///< of packs: planes above it are not used
   bool read_ahead = true;  ///< experts that the next layer's router will probably choose
   CacheSettings cache;
 };
@@ -123,6 +127,8 @@ class Engine {
 
   // For the executor.
   PlaneCache& cache();
+  /// @brief Whether all planes of an expert's matrix that are used are in memory.
+  bool resident(const StoredTensor& tensor, uint32_t expert) const;
   ggml::ThreadPool* thread_pool() const { return _thread_pool; }
   /// @brief A pool for a worker thread of the shared pool to run a graph by itself.
   ggml::ThreadPool* single_thread_pool(int worker) { return _single_pools.at(static_cast<size_t>(worker)); }

@@ -21,7 +21,9 @@ inline constexpr int kTasksMax = -1;  // "as many tasks as threads" for a custom
 
 using Type = int32_t;  // ggml_type; only the values needed by name are listed
 inline constexpr Type kTypeF32 = 0;
+inline constexpr Type kTypeI8 = 24;
 inline constexpr Type kTypeI32 = 26;
+inline constexpr Type kTypeCount = 43;
 
 enum Op : int32_t {
   kOpNone = 0,

@@ -18,6 +18,7 @@ struct Api {
   F(int, ggml_graph_n_nodes, (Graph*)) \
   F(Tensor*, ggml_graph_node, (Graph*, int i)) \
   F(Tensor*, ggml_new_tensor_3d, (Context*, Type, int64_t, int64_t, int64_t)) \
+  F(Tensor*, ggml_new_tensor_4d, (Context*, Type, int64_t, int64_t, int64_t, int64_t)) \
   F(Tensor*, ggml_get_first_tensor, (const Context*)) \
   F(Tensor*, ggml_get_next_tensor, (const Context*, Tensor*)) \
   F(size_t, ggml_nbytes, (const Tensor*)) \

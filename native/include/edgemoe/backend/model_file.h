@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "edgemoe/backend/ggml_abi.h"
+#include "edgemoe/backend/pack.h"
 #include "edgemoe/store/file.h"
 
 namespace edgemoe {
@@ -22,6 +23,7 @@ struct TensorInfo {
   uint64_t offset = 0;  ///< from the start of the file
   uint64_t bytes = 0;
   bool expert = false;  ///< a stack of expert matrices, one per ne[2]
+  const PackTensor* pack = nullptr;  ///< where its planes lie; it has no offset then, and its bytes are those of its source
 };
 
 /// @brief A single GGUF that stands for all shards: its header, and where each tensor of tensors() begins in it.
@@ -47,6 +49,8 @@ class ModelFile {
   /// @brief The metadata of the first shard.
   const ggml::Gguf* metadata() const { return _shards.front().gguf; }
   uint64_t bytes() const;
+  /// @brief What a pack says of its experts; null for any other GGUF.
+  const Pack* pack() const { return _pack.get(); }
 
   /// @brief What llama.cpp is shown: all shards as one.
   /// @param with_vocabulary false leaves the tokenizer out, for planning passes that need no tokens.
@@ -60,6 +64,7 @@ class ModelFile {
 
   void open_shard(const std::string& path);
   void collect(uint32_t shard);
+  void unfold_pack();
   void close();
   void remove_vocabulary(ggml::Gguf* header) const;
   uint16_t shard_count() const;
@@ -68,6 +73,7 @@ class ModelFile {
   std::vector<Shard> _shards;
   std::vector<TensorInfo> _tensors;
   std::unordered_map<std::string, size_t> _index;
+  std::unique_ptr<Pack> _pack;
 };
 
 }  // namespace edgemoe

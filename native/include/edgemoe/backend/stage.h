@@ -16,12 +16,22 @@ namespace edgemoe {
 
 class Execution;
 
+/// @brief How the weights of a product are turned into numbers.
+enum class Weights {
+  kGgml,       ///< they lie in memory as ggml has them
+  kAssembled,  ///< slices with all planes: put together to ggml's blocks, chunk by chunk, and computed as those are
+  kPlanes      ///< multiplied plane by plane
+};
+
 /// @brief One MUL_MAT_ID node over stored experts.
 struct ExpertProduct {
+  ExpertProduct(ggml::Tensor* product, const StoredTensor* stored);
+
   ggml::Tensor* node = nullptr;
   const StoredTensor* weights = nullptr;
-  const ggml::CpuTypeTraits* traits = nullptr;
-  size_t row_bytes = 0;  // of a weight row
+  Weights kind = Weights::kGgml;
+  const ggml::CpuTypeTraits* traits = nullptr;  // null for planes
+  size_t row_bytes = 0;                         // of a weight row in memory, or assembled
 
   int64_t columns() const { return weights->info->ne[0]; }
   int64_t rows() const { return weights->info->ne[1]; }
@@ -61,7 +71,7 @@ class Stage {
  private:
   // The input converted to what a product's dot product takes.
   struct Converted {
-    const ggml::CpuTypeTraits* traits;
+    ggml::Type type;  // kTypeCount: what the kernels on planes take
     size_t row_bytes;
     std::vector<uint8_t> bytes;
   };
@@ -69,6 +79,7 @@ class Stage {
   struct Bench {
     std::vector<std::vector<uint8_t>> gathered;  // input rows of one expert, by converted form
     std::vector<std::vector<uint8_t>> results;   // by product
+    std::vector<std::vector<uint8_t>> assembled;  // weight rows, by product
     std::vector<uint8_t> graph;
     std::vector<uint8_t> work;
   };
@@ -78,8 +89,11 @@ class Stage {
     int64_t end;
   };
 
-  bool many(const RoutedExpert& expert) const { return expert.rows.size() >= kManyRows; }
-  size_t use_of(size_t expert, size_t product) const { return _first_use + expert * _products.size() + product; }
+  bool many(const RoutedExpert& expert) const;
+  size_t use_of(size_t expert, size_t product) const { return _uses[expert * _products.size() + product]; }
+  kernels::Matrix matrix(size_t expert, size_t product) const;
+  const uint8_t* weight_rows(size_t expert, size_t product, Range range, std::vector<uint8_t>& assembled) const;
+  void done(size_t expert, size_t product);
   const uint8_t* input_row(const Converted& converted, const RoutedRow& row) const;
 
   void convert(int ith, int nth);
@@ -90,13 +104,14 @@ class Stage {
   void gather(size_t expert, Bench& bench) const;
   void multiply(size_t expert, int64_t block, Bench& bench, ggml::ThreadPool* pool);
   void scatter(size_t expert, int64_t block, const Bench& bench) const;
-  void dot_item(int64_t item);
-  void dot_chunk(size_t expert, size_t product, int64_t chunk);
+  void dot_item(int64_t item, Bench& bench);
+  void dot_chunk(size_t expert, size_t product, int64_t chunk, Bench& bench);
+  void plane_chunk(size_t expert, size_t product, Range range);
 
   Execution& _execution;
   std::vector<ExpertProduct> _products;
   std::vector<const RoutedExpert*> _experts;
-  size_t _first_use = 0;
+  std::vector<size_t> _uses;  // of each expert and product: the first of its planes in the lease
   size_t _first_small = 0;  // experts from here on have few rows
   std::vector<Converted> _converted;
   std::vector<size_t> _converted_index;  // of each product

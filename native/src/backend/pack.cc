@@ -1,0 +1,205 @@
+#include "edgemoe/backend/pack.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "edgemoe/backend/ggml_api.h"
+#include "edgemoe/error.h"
+
+namespace edgemoe {
+namespace {
+
+using ggml::api;
+
+constexpr uint32_t kVersion = 1;
+constexpr uint64_t kExtentAlignment = 4096;
+constexpr uint64_t kPartAlignment = 64;
+constexpr int64_t kMostColumns = 1 << 24;
+constexpr int64_t kMostRows = 1 << 24;
+constexpr int64_t kMostExperts = 1 << 16;
+
+// GGUF value types, as the format's specification numbers them.
+constexpr int32_t kGgufUint32 = 4;
+constexpr int32_t kGgufString = 8;
+constexpr int32_t kGgufArray = 9;
+constexpr int32_t kGgufUint64 = 10;
+
+std::string key_name(const char* key) { return std::string("edgemoe.mwq.") + key; }
+
+[[noreturn]] void fail(const std::string& path, const std::string& what) {
+  throw ModelError(path + " is a damaged pack: " + what + "; make it again, or verify the download");
+}
+
+int64_t array(const ggml::Gguf* gguf, const std::string& path, const char* key, int32_t type) {
+  const int64_t id = api().gguf_find_key(gguf, key_name(key).c_str());
+  if (id < 0) fail(path, key_name(key) + " is missing");
+  if (api().gguf_get_kv_type(gguf, id) != kGgufArray || api().gguf_get_arr_type(gguf, id) != type) {
+    fail(path, key_name(key) + " has the wrong type");
+  }
+  return id;
+}
+
+template <typename T>
+std::vector<T> numbers(const ggml::Gguf* gguf, const std::string& path, const char* key, int32_t type) {
+  const int64_t id = array(gguf, path, key, type);
+  std::vector<T> values(api().gguf_get_arr_n(gguf, id));
+  if (!values.empty()) std::memcpy(values.data(), api().gguf_get_arr_data(gguf, id), values.size() * sizeof(T));
+  return values;
+}
+
+int level_index(uint32_t level) {
+  const auto* found = std::find(std::begin(kernels::kLevels), std::end(kernels::kLevels), static_cast<int>(level));
+  return static_cast<int>(found - kernels::kLevels);
+}
+
+}  // namespace
+
+std::string pack_group(const std::string& tensor) {
+  const size_t layer_end = tensor.find('.', 4);
+  const size_t family = tensor.rfind('_');
+  return tensor.substr(0, layer_end) + "." + tensor.substr(family + 1, tensor.rfind('.') - family - 1);
+}
+
+kernels::Matrix PackTensor::matrix() const {
+  kernels::Matrix matrix;
+  matrix.format = format;
+  matrix.rows = rows;
+  matrix.columns = columns;
+  matrix.tables = tables;
+  matrix.biased_levels = biased_levels;
+  return matrix;
+}
+
+bool Pack::own(const std::string& tensor) { return tensor.rfind("mwq.", 0) == 0 || tensor.find(".mwq.") != std::string::npos; }
+
+std::unique_ptr<Pack> Pack::parse(const ggml::Gguf* gguf, const File& file,
+                                  const std::unordered_map<std::string, ListedTensor>& listed) {
+  const int64_t version = api().gguf_find_key(gguf, key_name("version").c_str());
+  if (version < 0) return nullptr;
+  if (api().gguf_get_kv_type(gguf, version) != kGgufUint32) fail(file.path(), key_name("version") + " has the wrong type");
+  uint32_t number;
+  std::memcpy(&number, api().gguf_get_val_data(gguf, version), sizeof(number));
+  if (number != kVersion) {
+    throw ModelError(file.path() + " is a pack of format version " + std::to_string(number) + ", and this edgemoe reads version " +
+                     std::to_string(kVersion) + ": update edgemoe, or make the pack again");
+  }
+  std::unique_ptr<Pack> pack(new Pack);
+  pack->read_levels(gguf, file.path());
+  pack->read_tensors(gguf, file.path());
+  pack->read_tables(file, listed);
+  pack->place_planes(file.path(), listed);
+  return pack;
+}
+
+void Pack::read_levels(const ggml::Gguf* gguf, const std::string& path) {
+  const auto levels = numbers<uint32_t>(gguf, path, "levels", kGgufUint32);
+  for (size_t i = 0; i < levels.size(); ++i) {
+    if (i >= kernels::kLevelCount || levels[i] != static_cast<uint32_t>(kernels::kLevels[i])) {
+      fail(path, "its levels are not 2, 3, 4, 6 or the first of them");
+    }
+  }
+  if (levels.empty()) fail(path, "it has no levels");
+  _levels = static_cast<int>(levels.size());
+  for (const uint32_t level : numbers<uint32_t>(gguf, path, "bias_levels", kGgufUint32)) {
+    const int index = level_index(level);
+    if (index >= _levels) fail(path, "it has biases for level " + std::to_string(level) + ", which it does not have");
+    _biased_levels = static_cast<uint8_t>(_biased_levels | 1 << index);
+  }
+}
+
+void Pack::read_tensors(const ggml::Gguf* gguf, const std::string& path) {
+  const int64_t names = array(gguf, path, "tensors", kGgufString);
+  const size_t count = api().gguf_get_arr_n(gguf, names);
+  const auto formats = numbers<uint32_t>(gguf, path, "formats", kGgufUint32);
+  const auto types = numbers<uint32_t>(gguf, path, "types", kGgufUint32);
+  const auto shapes = numbers<uint64_t>(gguf, path, "shapes", kGgufUint64);
+  if (count == 0 || formats.size() != count || types.size() != count || shapes.size() != 3 * count) {
+    fail(path, "it lists " + std::to_string(count) + " expert tensors, " + std::to_string(formats.size()) + " formats, " +
+                   std::to_string(types.size()) + " types and " + std::to_string(shapes.size()) + " dimensions");
+  }
+  for (size_t i = 0; i < count; ++i) {
+    PackTensor tensor;
+    tensor.name = api().gguf_get_arr_str(gguf, names, i);
+    const int64_t dimensions[] = {kMostColumns, kMostRows, kMostExperts};
+    for (size_t d = 0; d < 3; ++d) {
+      if (shapes[3 * i + d] == 0 || shapes[3 * i + d] > static_cast<uint64_t>(dimensions[d])) {
+        fail(path, tensor.name + " has a dimension of " + std::to_string(shapes[3 * i + d]));
+      }
+    }
+    tensor.columns = static_cast<int64_t>(shapes[3 * i]);
+    tensor.rows = static_cast<int64_t>(shapes[3 * i + 1]);
+    tensor.experts = static_cast<int64_t>(shapes[3 * i + 2]);
+    if (formats[i] > static_cast<uint32_t>(kernels::Format::kSlicedQ6K)) {
+      fail(path, tensor.name + " has the format " + std::to_string(formats[i]));
+    }
+    tensor.format = static_cast<kernels::Format>(formats[i]);
+    tensor.type = static_cast<ggml::Type>(types[i]);
+    const bool sliced = tensor.format != kernels::Format::kT16;
+    if (tensor.columns % (sliced ? 256 : 32) != 0) fail(path, tensor.name + " has rows of " + std::to_string(tensor.columns));
+    tensor.biased_levels = sliced ? 0 : _biased_levels;
+    _tensors.push_back(std::move(tensor));
+  }
+}
+
+void Pack::read_tables(const File& file, const std::unordered_map<std::string, ListedTensor>& listed) {
+  if (std::all_of(_tensors.begin(), _tensors.end(), [](const PackTensor& t) { return t.format != kernels::Format::kT16; })) return;
+  _tables = std::make_unique<kernels::T16Tables>();
+  std::memset(_tables->rows, 64, sizeof(_tables->rows));
+  const File plain(file.path(), false);
+  for (int level = 0; level < _levels; ++level) {
+    const std::string name = "mwq.t16." + std::to_string(kernels::kLevels[level]);
+    const auto found = listed.find(name);
+    const int64_t entries = level == 0 ? 4 : level == 1 ? 8 : 16;
+    if (found == listed.end()) fail(file.path(), "the table " + name + " is missing");
+    const ListedTensor& table = found->second;
+    if (table.type != ggml::kTypeI8 || table.ne[0] != entries || table.ne[1] != 256 || table.bytes != static_cast<uint64_t>(entries) * 256) {
+      fail(file.path(), "the table " + name + " has the wrong shape");
+    }
+    std::vector<uint8_t> bytes(table.bytes);
+    if (plain.read_at(bytes.data(), table.offset, bytes.size()) < bytes.size()) fail(file.path(), "the table " + name + " is cut off");
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const int entry = static_cast<int8_t>(bytes[i]);
+      if (entry < -63 || entry > 63) fail(file.path(), "the table " + name + " holds " + std::to_string(entry));
+      _tables->rows[level][i / static_cast<size_t>(entries)][i % static_cast<size_t>(entries)] = static_cast<uint8_t>(entry + 64);
+    }
+  }
+  for (PackTensor& tensor : _tensors) {
+    if (tensor.format == kernels::Format::kT16) tensor.tables = _tables.get();
+  }
+}
+
+void Pack::place_planes(const std::string& path, const std::unordered_map<std::string, ListedTensor>& listed) {
+  std::map<std::string, std::vector<PackTensor*>> groups;
+  for (PackTensor& tensor : _tensors) groups[pack_group(tensor.name)].push_back(&tensor);
+  for (const auto& [name, members] : groups) {
+    for (int level = 0; level < _levels; ++level) {
+      uint64_t extent = 0;
+      for (PackTensor* tensor : members) {
+        if (tensor->experts != members.front()->experts) fail(path, tensor->name + " has another number of experts than its group");
+        if (level > kernels::last_level(tensor->format, _levels == kernels::kLevelCount)) continue;
+        const bool biased = tensor->biased_levels >> level & 1;
+        tensor->planes[level] = {extent, 0, kernels::plane_layout(tensor->format, level, tensor->rows, tensor->columns, biased).bytes};
+        extent += align_up(tensor->planes[level].bytes, kPartAlignment);
+      }
+      if (extent == 0) continue;
+      extent = align_up(extent, kExtentAlignment);
+      const std::string planes = name + ".mwq." + std::to_string(kernels::kLevels[level]);
+      const auto found = listed.find(planes);
+      if (found == listed.end()) fail(path, planes + " is missing");
+      const ListedTensor& stored = found->second;
+      if (stored.type != ggml::kTypeI8 || static_cast<uint64_t>(stored.ne[0]) != extent || stored.ne[1] != members.front()->experts ||
+          stored.ne[2] != 1 || stored.ne[3] != 1) {
+        fail(path, planes + " has extents of " + std::to_string(stored.ne[0]) + " bytes for " + std::to_string(stored.ne[1]) +
+                       " experts, and its shapes ask for " + std::to_string(extent) + " for " + std::to_string(members.front()->experts));
+      }
+      for (PackTensor* tensor : members) {
+        if (tensor->planes[level].bytes == 0) continue;
+        tensor->planes[level].offset += stored.offset;
+        tensor->planes[level].stride = extent;
+      }
+    }
+  }
+}
+
+}  // namespace edgemoe
