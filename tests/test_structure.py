@@ -26,7 +26,7 @@ PYTHON = {
     "sizes": {"errors"},
     "default_model": {"errors"},
     "experts": {"errors", "_native"},
-    "packs": {"errors", "experts", "_native"},
+    "packs": {"errors", "sizes", "machine", "experts", "_native", "__init__"},
     "budget": _MODEL,
     "residence": _MODEL | {"budget"},
     "llama": _MODEL | {"budget", "residence"},
