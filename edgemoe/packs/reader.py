@@ -186,7 +186,7 @@ class Pack:
         for level in self.levels:
             entry = self.entries[f"mwq.t16.{level}"]
             tables[level] = self.read(entry.offset, entry.bytes).view(np.int8).reshape(256, TABLE_LENGTHS[level])
-            worst = int(max(tables[level].min(), tables[level].max(), key=abs))
+            worst = max(int(tables[level].min()), int(tables[level].max()), key=abs)
             if abs(worst) > _LARGEST_ENTRY:
                 raise self._fail(f"the table mwq.t16.{level} has the entry {worst}, beyond {_LARGEST_ENTRY}")
         return tables
