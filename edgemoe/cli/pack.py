@@ -31,11 +31,9 @@ _SUFFIX = ".mwq.gguf"
     "--dense", metavar="TYPE", help="Convert dense matrices that it makes smaller: Q8_0, F16...  [default: as is]"
 )
 @click.option(
-    "--calibrate", metavar="TEXT", type=options.MODEL_FILE, help="Weigh errors by what this text makes of MODEL."
+    "--calibrate", metavar="TEXT", type=options.MODEL_FILE, help="Weigh errors by real inputs; not available yet."
 )
-@click.option(
-    "--gptq/--no-gptq", default=None, help="Let weights make good each other's errors.  [default: if calibrated]"
-)
+@click.option("--gptq/--no-gptq", default=None, help="Let weights mend each other's errors; needs --calibrate.")
 @click.option("--report", metavar="FILE", help="Write what each level costs and loses: .json or .md.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @options.threads
