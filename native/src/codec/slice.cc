@@ -21,6 +21,7 @@ namespace {
 
 constexpr int64_t kBlocksAtOnce = 1024;  // of 256 weights: what one job cuts
 constexpr int kBanks = 4;                // consecutive weights often have the same code; banks let their sums overlap
+constexpr int kLanes = 8;                // sums that a compiler can keep in one vector
 
 // Of some rows: sum of (group scale)^2 h by source code, and sum of W^2 h.
 struct Sums {
@@ -35,23 +36,28 @@ struct Sums {
 
 struct alignas(64) CodeSums {
   float of[kBanks][64];
+  float squares[kLanes];
 };
 
-// W = scale * code - minimum for each of `count` codes.
-template <int count>
-void add_group(const uint8_t* codes, const float* importance, GroupScale group, CodeSums& sums, double& total) {
-  float weights[count];
-  float square = 0;
-  const float scale = group.scale * group.scale;
-  for (int i = 0; i < count; ++i) {
-    const float value = group.scale * codes[i] - group.minimum;
-    weights[i] = scale * importance[i];
-    square += value * value * importance[i];
+// Adds a block of 256 weights, W = scale * code - minimum with the scale and minimum of its group.
+template <int kGroupSize>
+void add_block(const uint8_t* codes, const float* importance, const GroupScale* groups, CodeSums& sums) {
+  float weights[256];
+  float squares[kLanes] = {};
+  for (int g = 0; g < 256 / kGroupSize; ++g) {
+    const float scale = groups[g].scale, minimum = groups[g].minimum;
+    for (int i = g * kGroupSize; i < (g + 1) * kGroupSize; i += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const float value = scale * codes[i + lane] - minimum;
+        weights[i + lane] = scale * scale * importance[i + lane];
+        squares[lane] += value * value * importance[i + lane];
+      }
+    }
   }
-  for (int i = 0; i < count; i += kBanks) {
+  for (int i = 0; i < 256; i += kBanks) {
     for (int bank = 0; bank < kBanks; ++bank) sums.of[bank][codes[i + bank]] += weights[i + bank];
   }
-  total += square;
+  for (int lane = 0; lane < kLanes; ++lane) sums.squares[lane] += squares[lane];
 }
 
 struct Planes {
@@ -62,7 +68,7 @@ struct Planes {
 };
 
 template <typename Block>
-void cut_block(const Block& block, int64_t index, const Planes& planes, const float* importance, CodeSums& sums, double& total) {
+void cut_block(const Block& block, int64_t index, const Planes& planes, const float* importance, CodeSums& sums) {
   alignas(64) uint8_t codes[256];
   GroupScale groups[256 / Block::kGroupSize];
   block.unpack(codes);
@@ -74,10 +80,7 @@ void cut_block(const Block& block, int64_t index, const Planes& planes, const fl
   if (kBits == 5) pack_one_bit(codes, 4, 0, planes.data[3] + planes.at[3].codes + index * 32);
   if (kBits == 6) pack_two_bits(codes, 4, 0, planes.data[3] + planes.at[3].codes + index * 64);
   block.copy_scales(planes.data[0] + planes.at[0].scales + index * Block::kScaleBytes);
-  for (int g = 0; g < 256 / Block::kGroupSize; ++g) {
-    const int first = g * Block::kGroupSize;
-    add_group<Block::kGroupSize>(codes + first, importance + first, groups[g], sums, total);
-  }
+  add_block<Block::kGroupSize>(codes, importance, groups, sums);
 }
 
 template <typename Block>
@@ -88,8 +91,9 @@ Sums cut_rows(const uint8_t* source, int64_t begin, int64_t end, int64_t columns
   for (int64_t r = begin; r < end; ++r) {
     CodeSums row{};
     for (int64_t b = 0; b < per_row; ++b) {
-      cut_block(blocks[r * per_row + b], r * per_row + b, planes, importance + b * 256, row, sums.total);
+      cut_block(blocks[r * per_row + b], r * per_row + b, planes, importance + b * 256, row);
     }
+    for (float square : row.squares) sums.total += square;
     for (const auto& bank : row.of) {
       for (int code = 0; code < 64; ++code) sums.codes[code] += bank[code];
     }
