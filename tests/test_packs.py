@@ -148,7 +148,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, threads: int) -> No
 
 
 @pytest.mark.parametrize("levels", [(2,), (2, 3), (2, 3, 4), (2, 3, 4, 6)])
-@pytest.mark.parametrize("expert_type", ["Q6_K", "BF16"])
+@pytest.mark.parametrize("expert_type", ["Q4_K", "Q6_K", "BF16"])
 def test_levels_can_be_chosen(tmp_path: Path, levels: tuple[int, ...], expert_type: str) -> None:
     made = packed(tmp_path, settings=Settings(levels=levels), expert_type=expert_type)
     assert [at.level for at in made.report.levels] == list(levels)
@@ -166,6 +166,46 @@ def test_requantize_encodes_slices_anew_and_says_what_is_lost(tmp_path: Path) ->
     made = packed(tmp_path, settings=Settings(requantize=True), expert_type="Q4_K")
     assert any("Q4_K" in note and "second time" in note for note in made.notes)
     assert unpack(made.path, None, tmp_path / "whole.gguf").types == {"F16": 6}
+
+
+class Inputs:
+    """What a text might have made of a model: channels of different importance that are correlated."""
+
+    fingerprint = "1"
+
+    def _of(self, tensor: str) -> np.ndarray:
+        mixed = np.random.default_rng(len(tensor)).standard_normal((512, 256))
+        return (mixed * np.linspace(0.2, 2, 256) + 0.5).astype(np.float32)
+
+    def importance(self, tensor: str, expert: int) -> np.ndarray | None:
+        return (self._of(tensor) ** 2).mean(0) if expert else None
+
+    def mean_input(self, tensor: str, expert: int) -> np.ndarray | None:
+        return self._of(tensor).mean(0) if expert else None
+
+    def hessian(self, tensor: str, expert: int) -> np.ndarray | None:
+        return self._of(tensor).T @ self._of(tensor) if expert else None
+
+
+@pytest.mark.parametrize("expert_type", ["BF16", "Q4_K"])
+def test_calibration_reaches_the_encoders(tmp_path: Path, expert_type: str) -> None:
+    plain = packed(tmp_path, expert_type=expert_type)
+    source, made = tmp_path / "source.gguf", {}
+    for name, settings in {
+        "gptq": Settings(calibration=Inputs()),
+        "diagonal": Settings(calibration=Inputs(), gptq=False),
+    }.items():
+        made[name] = pack(source, tmp_path / f"{name}.mwq.gguf", settings)
+        assert verify(made[name].path).damages == []
+    with Pack(made["gptq"].path) as gptq, Pack(made["diagonal"].path) as diagonal, Pack(plain.path) as without:
+        biased = (2,) if expert_type == "BF16" else ()
+        assert (gptq.bias_levels, without.bias_levels) == (biased, ())
+        group = gptq.groups[0]
+        changed = diagonal.errors(group)[:, 0] != without.errors(group)[:, 0]
+        assert changed.tolist() == [False, True, True, True]
+        assert np.array_equal(gptq.extent(group, 3, 1), diagonal.extent(group, 3, 1)) == (expert_type == "Q4_K")
+    notes = unpack(made["gptq"].path, 2, tmp_path / "level2.gguf").notes
+    assert ["row biases" in note for note in notes] == [True] * len(biased)
 
 
 def test_dense_matrices_are_converted(tmp_path: Path) -> None:
@@ -277,6 +317,8 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("pack", "{source}", "--gptq"), "not available yet"),
         (("pack", "{source}", "--report", "report.txt"), "report.txt"),
         (("pack", "{source}", "-o", "missing/pack.gguf"), "missing"),
+        (("pack", "{source}", "-o", "x" * 300), "too long"),
+        (("pack", "{source}", "-o", "."), "exists"),
         (("pack", "{pack}"), "a pack already"),
         (("verify", "{source}"), "no pack"),
         (("unpack", "{pack}", "--level", "5", "-o", "x.gguf"), "no level 5"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import struct
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from edgemoe.cli import main
 from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.packs.header import Entry, Value, write_header
 from edgemoe.packs.plan import Settings, make_plan
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
@@ -121,6 +123,80 @@ def test_lies_are_refused(good: Path, tmp_path: Path, lie: str) -> None:
     path = tmp_path / "lying.gguf"
     path.write_bytes(data)
     with pytest.raises(ModelError, match=message):
+        Pack(path)
+
+
+def rebuilt(good: Path, path: Path, change: Callable[[dict[str, Value], list[Entry]], None]) -> Path:
+    """The pack with metadata and tensors as `change` leaves them."""
+    with Pack(good) as opened:
+        keys, entries = dict(opened.keys), list(opened.entries.values())
+        change(keys, entries)
+        header, placed, _ = write_header(keys, entries, 4096)
+        data = good.read_bytes()
+        with path.open("wb") as file:
+            file.write(header)
+            for old, new in zip(entries, placed, strict=True):
+                file.seek(new.offset)
+                file.write(data[old.offset : old.offset + old.bytes])
+            file.truncate(-(-file.tell() // 4096) * 4096)
+    return path
+
+
+def without(name: str) -> Callable[[dict[str, Value], list[Entry]], None]:
+    return lambda keys, entries: entries.remove(next(entry for entry in entries if entry.name == name))
+
+
+def renamed(name: str, new: str) -> Callable[[dict[str, Value], list[Entry]], None]:
+    def change(keys: dict[str, Value], entries: list[Entry]) -> None:
+        at = next(number for number, entry in enumerate(entries) if entry.name == name)
+        entries[at] = dataclasses.replace(entries[at], name=new)
+
+    return change
+
+
+def swapped(keys: dict[str, Value], entries: list[Entry]) -> None:
+    entries[-1], entries[-2] = entries[-2], entries[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("blk.0.exps.mwq.3"), "blk.0.exps.mwq.3 is missing"),
+        (without("blk.1.exps.mwq.eps"), "blk.1.exps.mwq.eps is missing"),
+        (without("mwq.t16.2"), "mwq.t16.2 is missing"),
+        (without("mwq.xxh3"), "mwq.xxh3 is missing"),
+        (renamed("blk.0.exps.mwq.3", "blk.0.exps.mwq.5"), "blk.0.exps.mwq.3 is missing"),
+        (renamed("blk.0.attn_norm.weight", "blk.0.exps.mwq.9"), "mwq.9 does not belong|mwq.xxh3 has shape"),
+        (swapped, "begins at byte"),
+        *[
+            (lambda keys, entries, key=key: keys.pop(f"edgemoe.mwq.{key}"), f"{key} is missing")
+            for key in ("levels", "bias_levels", "source.name", "source.xxh3", "tensors", "formats", "types", "shapes")
+        ],
+        (lambda keys, entries: keys.pop("edgemoe.mwq.version"), "is no pack"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.levels": Value.text("2,3,4")}), "levels is '2,3,4'"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.tensors": Value.texts(["a"] * 6)}), "names a tensor twice"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.types": Value.numbers([12], "u4")}), "6 formats, 1 types"),
+    ],
+)
+def test_contradictions_are_refused(good: Path, tmp_path: Path, change: Callable, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Pack(rebuilt(good, tmp_path / "rebuilt.gguf", change))
+
+
+def test_what_is_rebuilt_without_change_is_a_pack(good: Path, tmp_path: Path) -> None:
+    same = rebuilt(good, tmp_path / "rebuilt.gguf", lambda keys, entries: None)
+    assert same.read_bytes() == good.read_bytes()
+
+
+@pytest.mark.parametrize("offset", [0, 4096, 1 << 40, (1 << 64) - 4096])
+def test_tensors_elsewhere_are_refused(good: Path, tmp_path: Path, offset: int) -> None:
+    data = bytearray(good.read_bytes())
+    name = b"blk.1.exps.mwq.3"
+    at = data.index(name) + len(name) + 4 + 16 + 4  # behind the number of dimensions, two of them, and the type
+    struct.pack_into("<Q", data, at, offset)
+    path = tmp_path / "moved.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="moved.gguf"):
         Pack(path)
 
 

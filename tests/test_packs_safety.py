@@ -18,6 +18,7 @@ from edgemoe.errors import ModelError, ReadError, WriteError
 from edgemoe.packs.partial import PartialFile
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
+from edgemoe.packs.unpack import unpack
 from edgemoe.packs.verify import verify
 from edgemoe.packs.writer import pack
 from models import write_model
@@ -136,6 +137,22 @@ def test_another_source_or_setting_starts_anew(source: Path, tmp_path: Path, mon
     touched.write_bytes(source.read_bytes())
     assert pack(touched, output).resumed == 0
     assert verify(output).damages == []
+
+
+def test_unpacking_is_resumed_too(
+    source: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = tmp_path / "pack.mwq.gguf"
+    packed.write_bytes(expected)
+    whole = unpack(packed, 3, tmp_path / "whole.gguf").path.read_bytes()
+    output = tmp_path / "resumed.gguf"
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            unpack(packed, 3, output)
+    assert not output.exists()
+    assert unpack(packed, 3, output).path.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.mwq.gguf", "resumed.gguf", "whole.gguf"]
 
 
 def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:

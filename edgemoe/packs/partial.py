@@ -35,7 +35,7 @@ class PartialFile:
     """
 
     def __init__(self, output: Path, size: int, fingerprint: dict[str, Any], *, overwrite: bool = False) -> None:
-        if output.is_dir() or (output.exists() and not overwrite):
+        if os.path.isdir(output) or (os.path.exists(output) and not overwrite):
             raise WriteError(f"{output} exists: choose another name, or ask to overwrite it")
         self.output = output
         self.path = output.with_name(f"{output.name}.partial")
@@ -65,7 +65,7 @@ class PartialFile:
         with contextlib.suppress(FileNotFoundError):
             # The other process may have published between our open and our lock.
             taken = taken or not os.path.samestat(os.stat(self.path), os.fstat(self._file))
-        if taken or not self.path.exists():
+        if taken or not os.path.exists(self.path):
             raise WriteError(f"another process is writing {self.output}")
 
     def _resume(self, size: int, fingerprint: dict[str, Any]) -> set[str]:

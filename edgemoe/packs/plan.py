@@ -94,13 +94,15 @@ def make_plan(source: Source, settings: Settings) -> PackPlan:
         raise ModelError(f"{source.paths[0]} has no experts: it is a dense model, which llama.cpp runs as it is")
     experts = [_expert_tensor(source, tensor, settings.requantize) for tensor in stacks]
     levels = _levels(settings.levels, experts)
-    groups = make_groups(experts, settings.bias_levels)
+    biased = settings.bias_levels if any(tensor.format is Format.T16 for tensor in experts) else ()
+    biased = tuple(level for level in biased if level in levels)
+    groups = make_groups(experts, biased)
     _check_groups(source, groups)
     dense = plan_dense([tensor for tensor in source.tensors if not tensor.expert], settings.dense)
     entries = pack_entries(groups, levels, [tensor.entry for tensor in dense])
-    header, placed, places = write_header(_metadata(source, levels, settings.bias_levels, groups), entries, ALIGNMENT)
+    header, placed, places = write_header(_metadata(source, levels, biased, groups), entries, ALIGNMENT)
     named = {entry.name: entry for entry in placed}
-    return PackPlan(levels, settings.bias_levels, groups, dense, header, named, places, _notes(groups, levels, stacks))
+    return PackPlan(levels, biased, groups, dense, header, named, places, _notes(groups, levels, stacks))
 
 
 def _expert_tensor(source: Source, tensor: SourceTensor, requantize: bool) -> ExpertTensor:

@@ -67,7 +67,7 @@ def unpack(
         raise EdgeMoEError(f"experts cannot be unpacked as {type_}: choose one of {', '.join(EXPERT_TYPES)}")
     with Pack(path) as pack:
         output = Path(output)
-        if output.exists() and os.path.samefile(output, path):
+        if os.path.exists(output) and os.path.samefile(output, path):
             raise EdgeMoEError(f"{output} is the pack itself: choose another name")
         level = pack.levels[-1] if level is None else level
         if level not in pack.levels:

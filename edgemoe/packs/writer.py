@@ -66,7 +66,7 @@ def pack(
     started = time.monotonic()
     with Source(source) as opened:
         output = Path(output)
-        if output.exists() and any(os.path.samefile(output, path) for path in opened.paths):
+        if os.path.exists(output) and any(os.path.samefile(output, path) for path in opened.paths):
             raise EdgeMoEError(f"{output} is the source itself: choose another name")
         plan = make_plan(opened, settings)
         tables = table_rows(codec.default_tables(), plan.levels)
