@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 
 LEVELS = (2, 3, 4, 6)
-LEVEL_WEIGHTS: Mapping[int, float] = {2: 0.5, 3: 0.25, 4: 0.25}
+LEVEL_WEIGHTS: Mapping[int, float] = {2: 0.2, 3: 0.3, 4: 0.5}
 """How much the squared error of a level counts when one choice of codes decides all of them."""
 
 FORMATS = {12: 1, 13: 2, 14: 3}
@@ -25,7 +25,7 @@ FORMATS = {12: 1, 13: 2, 14: 3}
 
 _SUPERBLOCK = 256
 _ROWS = 256
-_DAMPING = 0.01
+_DAMPING = 0.05
 
 
 @dataclass(frozen=True)

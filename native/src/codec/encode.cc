@@ -64,6 +64,15 @@ std::vector<float> searched_importance(const float* importance, int64_t columns)
   return result;
 }
 
+void check_feedback(const MatrixInput& input) {
+  for (int64_t c = 0; input.feedback && c < input.columns; ++c) {
+    const float pivot = input.feedback[c * input.columns + c];
+    if (pivot > 0 && std::isfinite(pivot)) continue;
+    throw Error("the factor of the Hessian has " + std::to_string(pivot) + " for column " + std::to_string(c) +
+                " on its diagonal, which has to be finite and more than 0");
+  }
+}
+
 void check_means(const MatrixInput& input) {
   for (int64_t c = 0; input.mean_input && c < input.columns; ++c) {
     if (std::isfinite(input.mean_input[c])) continue;
@@ -175,6 +184,7 @@ PlaneSet encode(const MatrixInput& input, const Tables& tables, const EncodeSett
   check_sizes(input, settings);
   check_tables(tables);
   check_means(input);
+  check_feedback(input);
   EncodeJob job(input, tables, settings);
   const int64_t jobs = (input.rows + kRowsAtOnce - 1) / kRowsAtOnce;
   parallel_for(jobs, settings.threads, [&](int64_t i) {

@@ -3,6 +3,7 @@
 // weighted sum of their errors.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -12,6 +13,7 @@
 namespace edgemoe::codec {
 namespace {
 
+constexpr float kLastLevelWeight = 3.0f;  // of level 6 in the choice of codes; those of levels 2 to 4 add up to 1
 constexpr int64_t kTile = 512;  // columns of the factor that stay in the first-level cache while all rows use them
 
 class FeedbackRows {
@@ -109,7 +111,20 @@ class FeedbackRows {
       const float pull = 2 * _job.search.weight(l) * target(r, l)[c] * inverse;
       for (int k = 0; k < 16; ++k) costs[k] -= pull * books.of[l][selector][k];
     }
+    if (_chains > kLevelsSearched) add_last_level(selector, target(r, kLevelsSearched)[c] * inverse, costs);
     return static_cast<int>(std::min_element(costs, costs + 16) - costs);
+  }
+
+  // Level 6 reaches only so far from level 4: without its say, level 4 would move to where it cannot follow.
+  void add_last_level(int selector, float value, float* costs) {
+    const float* entries = _job.search.books().of[kLevelsSearched - 1][selector];
+    const int8_t* corrections = _job.tables.level6[selector];
+    for (int k = 0; k < 16; ++k) {
+      const float rest = value - entries[k];
+      float least = std::abs(rest - corrections[k / 4 * 4] / 16.0f);
+      for (int i = 1; i < 4; ++i) least = std::min(least, std::abs(rest - corrections[k / 4 * 4 + i] / 16.0f));
+      costs[k] += kLastLevelWeight * least * least;
+    }
   }
 
   // Weight i of the group is settled: the rest of the group takes its errors over.

@@ -12,10 +12,10 @@
 
 namespace edgemoe::codec {
 
-inline constexpr int kTried = 3;  // rows of the ranking that are tried exactly
+inline constexpr int kTried = 2;  // rows of the ranking that are tried exactly
 
 // Largest magnitude of a superblock in units of the table, for each d that is tried.
-inline constexpr float kPeaks[] = {46.0f, 52.0f, 58.0f, 63.0f, 68.0f, 74.0f};
+inline constexpr float kPeaks[] = {44.0f, 48.0f, 52.0f, 56.0f, 60.0f, 63.0f, 66.0f, 70.0f, 74.0f, 78.0f};
 inline constexpr int kRefits = 2;
 
 template <int N>

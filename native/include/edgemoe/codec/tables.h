@@ -26,7 +26,7 @@ void check_tables(const Tables& tables);
 
 /// @brief How much the squared error of levels 2, 3 and 4 counts when one choice decides all of them.
 struct LevelWeights {
-  float of[3] = {0.5f, 0.25f, 0.25f};
+  float of[3] = {0.2f, 0.3f, 0.5f};
 };
 
 struct LearnSettings {
