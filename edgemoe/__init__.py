@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError, VersionError
+from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError, VersionError, WriteError
 
 if TYPE_CHECKING:
     from edgemoe.experts.stats import Stats
@@ -20,6 +20,7 @@ __all__ = [
     "ReadError",
     "Stats",
     "VersionError",
+    "WriteError",
 ]
 
 _LAZY = {"Llama": "edgemoe.llama", "Stats": "edgemoe.experts.stats"}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgemoe import machine
 from edgemoe.errors import BudgetError
+from edgemoe.experts.quality import LEVELS
 from edgemoe.packs.summary import ModelSummary, open_model, summarize
 from edgemoe.sizes import format_size, parse_size
 
@@ -196,10 +197,17 @@ class _Builder:
 class Planners:
     """llama.cpp's own figures for one model, with the token embedding in memory or on disk."""
 
-    def __init__(self, model: Any, n_gpu_layers: int = 0, kv_overrides: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        n_gpu_layers: int = 0,
+        kv_overrides: dict[str, Any] | None = None,
+        top_level: int = len(LEVELS) - 1,
+    ) -> None:
         self.model = model
         self._n_gpu_layers = n_gpu_layers
         self._kv_overrides = kv_overrides
+        self._top_level = top_level
         self._planners: dict[bool, Planner] = {}
 
     def get(self, embedding_on_disk: bool) -> Planner:
@@ -211,6 +219,7 @@ class Planners:
                 n_gpu_layers=self._n_gpu_layers,
                 embedding_on_disk=embedding_on_disk,
                 kv_overrides=self._kv_overrides,
+                top_level=self._top_level,
             )
         return self._planners[embedding_on_disk]
 

@@ -13,6 +13,10 @@ class ReadError(EdgeMoEError):
     """A file that could not be opened or read; the model stays usable once the cause is gone."""
 
 
+class WriteError(EdgeMoEError):
+    """A file that could not be written: no space, no permission, or another process writes it."""
+
+
 class BudgetError(EdgeMoEError):
     """A memory budget that is too small, or a size that cannot be understood."""
 

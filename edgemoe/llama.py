@@ -46,7 +46,8 @@ class Llama(llama_cpp.Llama):
         memory: budget of the whole process: bytes, "2GiB", "50%" of the machine, "auto" (what leaves the machine
             usable), or None for no limit.
         cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
-        quality: "exact": every result is the same as with everything in memory.
+        quality: "exact": every plane is used, and every result is the same as with everything in memory; "fixed:2",
+            "fixed:3", "fixed:4": the planes of a pack up to this level.
         io_threads: threads that read from disk.
         read_ahead: read the experts that the next layer will probably use while this one computes.
         trace: file to record routing to, for `tools/replay_trace.py`.
@@ -76,8 +77,6 @@ class Llama(llama_cpp.Llama):
         **kwargs: Any,
     ) -> None:
         set_verbose(verbose)
-        if quality != "exact":
-            raise EdgeMoEError(f"quality={quality!r} is not available: use 'exact'")
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
         )
@@ -95,6 +94,7 @@ class Llama(llama_cpp.Llama):
         self._residence = Residence(
             os.fspath(model_path),
             n_ctx=n_ctx,
+            quality=quality,
             io_threads=io_threads,
             read_ahead=read_ahead,
             memory=memory,

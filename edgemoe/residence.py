@@ -20,6 +20,7 @@ from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, Rea
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
+from edgemoe.experts.quality import top_level
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.packs.adapter import check_adapter
@@ -52,6 +53,7 @@ class Residence:
         n_ctx: int | None,
         memory: int | str | None,
         cache: int | float | str | None,
+        quality: str,
         io_threads: int | None,
         read_ahead: bool,
         trace: str | os.PathLike[str] | None,
@@ -63,6 +65,7 @@ class Residence:
         self.plan: Plan | None = None
         self._file = open_model(path)
         self._summary = summarize(path, self._file)
+        self._top_level = top_level(quality, self._file.levels)
         self._cache_wanted = cache
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
@@ -92,6 +95,7 @@ class Residence:
             self._file,
             io_threads=io_threads or DEFAULT_IO_THREADS,
             embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
+            top_level=self._top_level,
             read_ahead=read_ahead,
             piece=READ_PIECE,
             policy="decayed",
@@ -139,7 +143,8 @@ class Residence:
             adapters=self._adapters,
         )
         baseline = machine.rss() + sum(r.pending for r in list(_open))
-        with Planners(self._file, arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")) as planners:
+        gpu_layers, overrides = arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")
+        with Planners(self._file, gpu_layers, overrides, self._top_level) as planners:
             return make_plan(self._summary, planners, request, baseline=baseline)
 
     # Loading

@@ -43,6 +43,7 @@ SMALLER = (
     (r"--memory (none,)?\d+%,[\d%,]+", r"--memory \g<1>600MiB"),
     (r"--runtime=\d+", "--runtime=1"),
     (r"--seconds \d+", "--seconds 1"),
+    (r"\bedgemoe (pack|unpack)\b", r"edgemoe \1 --overwrite"),
 )
 CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
 ENGLISH = "The ferry left the harbour at noon, and the children waved until it was gone behind the rocks. "
@@ -90,6 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program(folder / "bin" / "edgemoe", '-m edgemoe "$@"')
     tiny = [sys.executable, "tools/synthesize_moe.py", "synthetic.gguf", "--preset", "tiny"]
     subprocess.run(tiny, cwd=folder, check=True, capture_output=True)
+    run(["edgemoe", "pack", "model.gguf", "-o", "model.mwq.gguf"], folder)
     return folder
 
 

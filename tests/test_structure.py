@@ -26,7 +26,7 @@ PYTHON = {
     "sizes": {"errors"},
     "default_model": {"errors"},
     "experts": {"errors", "_native"},
-    "packs": {"errors", "experts", "_native"},
+    "packs": {"errors", "sizes", "machine", "experts", "_native", "__init__"},
     "budget": _MODEL,
     "residence": _MODEL | {"budget"},
     "llama": _MODEL | {"budget", "residence"},
@@ -41,11 +41,12 @@ PYTHON = {
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.
 NATIVE_ROOMS = {
     "kernels": set(),
+    "codec": {"kernels"},
     "store": set(),
     "schedule": set(),
     "cache": {"store", "schedule"},
     "backend": {"cache", "store", "schedule", "kernels"},
-    "bindings": {"backend", "cache", "store", "schedule", "kernels"},
+    "bindings": {"backend", "cache", "store", "schedule", "kernels", "codec"},
 }
 KNOW_GGML = {"backend", "bindings"}  # bindings only through the headers of backend
 KNOW_PYTHON = {"bindings"}

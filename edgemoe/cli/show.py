@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 @options.ctx
 @options.as_json
 def command(model: str, ctx: int | None, as_json: bool) -> None:
-    """Show what MODEL is made of, and the smallest memory budget that runs it."""
+    """Show what MODEL is made of, and the smallest memory budget that runs it.
+
+    Of a pack: what it was made of, and what each of its levels costs and loses.
+    """
     from edgemoe.cli.console import print_json, print_rows, quiet_library
-    from edgemoe.packs.summary import summarize
+    from edgemoe.packs.reader import is_pack
+    from edgemoe.packs.summary import open_model, summarize
 
     quiet_library()
-    summary = summarize(model)
+    opened = open_model(model)
+    if is_pack(opened):
+        _show_pack(model, as_json)
+        return
+    summary = summarize(model, opened)
     plan = _smallest(model, ctx)
     if as_json:
         print_json(_values(summary, plan))
@@ -77,6 +85,31 @@ def _rows(summary: ModelSummary, plan: Plan | None) -> list[tuple[str, str]]:
         ("one token uses", f"{format_size(summary.working_set_bytes)} of experts"),
         ("smallest budget", f"{budget}; from {format_size(plan.comfortable)} on nothing is read twice"),
     ]
+
+
+def _show_pack(path: str, as_json: bool) -> None:
+    from edgemoe.cli.console import print_json, print_rows
+    from edgemoe.cli.pack import level_rows
+    from edgemoe.packs.reader import Pack
+    from edgemoe.packs.report import make_report
+
+    with Pack(path) as pack:
+        report = make_report(pack)
+        dense = sum(tensor.bytes for tensor in pack.dense)
+        experts = sum(at.bytes for at in report.levels)
+    if as_json:
+        sizes = {"file_bytes": pack.bytes, "dense_bytes": dense, "expert_bytes": experts}
+        print_json({"pack": path} | sizes | dataclasses.asdict(report))
+        return
+    formats = sorted({form for group in report.groups for form in group.formats.values()})
+    rows = [
+        ("pack", path),
+        ("source", f"{report.source}, XXH3-128 {report.source_xxh3}"),
+        ("file", format_size(pack.bytes)),
+        ("dense part", format_size(dense)),
+        ("experts", f"{format_size(experts)} in {len(report.groups)} groups: {', '.join(formats)}"),
+    ]
+    print_rows([*rows, *level_rows(report.levels)])
 
 
 def _types(types: dict[str, int]) -> str:

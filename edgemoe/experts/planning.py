@@ -12,6 +12,7 @@ import llama_cpp.llama_cpp as bindings
 from edgemoe import _native
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.experts.loading import collected_log, load_model
+from edgemoe.experts.quality import LEVELS
 
 _COMPUTE = re.compile(r"(\S+) compute buffer size = +([0-9.,]+) MiB")
 _OUTPUT = re.compile(r"output buffer size = +([0-9.,]+) MiB")
@@ -69,11 +70,13 @@ class Planner:
         n_gpu_layers: int = 0,
         embedding_on_disk: bool = False,
         kv_overrides: dict[str, bool | int | float | str] | None = None,
+        top_level: int = len(LEVELS) - 1,
     ) -> None:
         self._engine = _native.Engine(
             model,
             io_threads=1,
             embedding_on_disk=embedding_on_disk,
+            top_level=top_level,
             read_ahead=False,
             piece=1 << 18,
             policy="decayed",

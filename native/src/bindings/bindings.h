@@ -14,5 +14,6 @@ inline nanobind::object text(const std::string& bytes) {
 void bind_model(nanobind::module_& m);
 void bind_engine(nanobind::module_& m);
 void bind_machine(nanobind::module_& m);
+void bind_codec(nanobind::module_& m);
 
 }  // namespace edgemoe

@@ -1,6 +1,7 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 
+#include <array>
 #include <cstring>
 
 #include "edgemoe/backend/ggml_api.h"
@@ -79,10 +80,25 @@ void bind_model(nb::module_& m) {
       .def_ro("file", &TensorInfo::file)
       .def_ro("offset", &TensorInfo::offset)
       .def_ro("bytes", &TensorInfo::bytes)
-      .def_ro("expert", &TensorInfo::expert);
+      .def_ro("expert", &TensorInfo::expert)
+      .def_prop_ro(
+          "plane_bytes", [](const TensorInfo& t) {
+            nb::list sizes;
+            for (const PlanePlace& place : t.pack ? t.pack->planes : std::array<PlanePlace, kernels::kLevelCount>{}) sizes.append(place.bytes);
+            return sizes;
+          },
+          "Of a pack's expert tensor: bytes of one expert's plane at each level, 0 where it has none.");
   nb::class_<ModelFile>(m, "ModelFile", "The headers of a GGUF model, of one file or several shards.")
       .def(nb::init<const std::string&>(), nb::arg("path"), nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("bytes", &ModelFile::bytes)
+      .def_prop_ro(
+          "levels",
+          [](const ModelFile& model) {
+            nb::list levels;
+            for (int i = 0; model.pack() && i < model.pack()->levels(); ++i) levels.append(kernels::kLevels[i]);
+            return levels;
+          },
+          "Levels of a pack; empty for any other GGUF.")
       .def_prop_ro("paths",
                    [](const ModelFile& model) {
                      nb::list paths;

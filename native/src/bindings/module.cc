@@ -76,6 +76,7 @@ NB_MODULE(_native, m) {
   bind_model(m);
   bind_engine(m);
   bind_machine(m);
+  bind_codec(m);
 }
 
 }  // namespace edgemoe

@@ -2,6 +2,7 @@
 /// What the header of a pack says of its experts (docs/format.md).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,7 +31,7 @@ struct PackTensor {
   int64_t rows = 0;
   int64_t experts = 0;
   uint8_t biased_levels = 0;
-  PlanePlace planes[kernels::kLevelCount];
+  std::array<PlanePlace, kernels::kLevelCount> planes;
   const kernels::T16Tables* tables = nullptr;
 
   /// @brief The planes of a matrix, without their bytes.

@@ -1,0 +1,140 @@
+"""`edgemoe pack`: cut the experts of a model into planes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgemoe.cli import options
+from edgemoe.errors import EdgeMoEError
+from edgemoe.sizes import format_size
+
+if TYPE_CHECKING:
+    from edgemoe.packs.writer import Packed
+
+_SUFFIX = ".mwq.gguf"
+
+
+@click.command()
+@click.argument("model", type=options.MODEL_FILE)
+@click.option("-o", "--output", metavar="FILE", help="The pack.  [default: NAME.mwq.gguf beside MODEL]")
+@click.option(
+    "--levels", metavar="N,...", help="2, or 2,3, or 2,3,4, or 2,3,4,6.  [default: 2,3,4; 6 if MODEL needs it]"
+)
+@click.option(
+    "--requantize", is_flag=True, help="Encode Q4_K, Q5_K and Q6_K experts anew, too, in place of slicing them."
+)
+@click.option(
+    "--dense", metavar="TYPE", help="Convert dense matrices that it makes smaller: Q8_0, F16...  [default: as is]"
+)
+@click.option(
+    "--calibrate", metavar="TEXT", type=options.MODEL_FILE, help="Weigh errors by real inputs; not available yet."
+)
+@click.option("--gptq/--no-gptq", default=None, help="Let weights mend each other's errors; needs --calibrate.")
+@click.option("--report", metavar="FILE", help="Write what each level costs and loses: .json or .md.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@options.threads
+@options.as_json
+def command(
+    model: str,
+    output: str | None,
+    levels: str | None,
+    requantize: bool,
+    dense: str | None,
+    calibrate: str | None,
+    gptq: bool | None,
+    report: str | None,
+    overwrite: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Make a pack of MODEL: its experts cut into planes, usable at 2, 3 or 4 bits from one file.
+
+    Experts in Q4_K, Q5_K or Q6_K are sliced: nothing is lost, and it goes as fast as the disk. Other types (BF16, F16,
+    Q8_0...) are encoded, which takes longer; start from the best file there is.
+
+    The pack appears under its name when it is complete and checked. After Ctrl-C or a crash, the same command goes on
+    where it stopped.
+
+    Example: edgemoe pack model.gguf -o model.mwq.gguf
+    """
+    from edgemoe.cli.console import print_json, quiet_library
+    from edgemoe.packs.report import check_report_path, write_report
+
+    if calibrate:
+        raise EdgeMoEError("--calibrate is not available yet: leave it out, and all inputs count alike")
+    if gptq:
+        raise EdgeMoEError("--gptq needs --calibrate, which is not available yet: leave both out")
+    if report:
+        check_report_path(Path(report))
+    quiet_library()
+    target = Path(output) if output else default_output(Path(model))
+    settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
+    packed = _pack(model, target, settings, overwrite)
+    if report:
+        write_report(packed.report, Path(report))
+    for note in packed.notes:
+        click.echo(f"edgemoe: note: {note}", err=True)
+    if as_json:
+        print_json(_values(packed))
+    else:
+        _print(packed)
+
+
+def default_output(model: Path) -> Path:
+    """NAME.mwq.gguf beside NAME.gguf; the number of a shard is left out."""
+    import re
+
+    name = re.sub(r"(-[0-9]{5}-of-[0-9]{5})?(\.gguf)?$", "", model.name)
+    return model.with_name(name + _SUFFIX)
+
+
+def _levels(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of levels such as 2,3,4", param_hint="--levels") from None
+
+
+def _pack(model: str, target: Path, settings: dict[str, Any], overwrite: bool) -> Packed:
+    from edgemoe.cli.console import byte_progress
+    from edgemoe.packs.plan import Settings
+    from edgemoe.packs.writer import pack
+
+    try:
+        with byte_progress(f"packing {Path(model).name}") as progress:
+            return pack(model, target, Settings(**settings), overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt:
+        click.echo(f"edgemoe: stopped: the same command goes on from what {target}.partial holds", err=True)
+        raise
+
+
+def _values(packed: Packed) -> dict[str, Any]:
+    values = dataclasses.asdict(packed)
+    return values | {"groups_resumed": values.pop("resumed")}
+
+
+def _print(packed: Packed) -> None:
+    from edgemoe.cli.console import print_rows
+
+    speed = f"{format_size(packed.source_bytes / packed.seconds)}/s" if packed.seconds else "at once"
+    resumed = f", {packed.resumed} layers of it earlier" if packed.resumed else ""
+    rows = [
+        ("pack", str(packed.path)),
+        ("size", f"{format_size(packed.bytes)}, of {format_size(packed.source_bytes)}"),
+        ("time", f"{packed.seconds:.1f} s, {speed}{resumed}"),
+    ]
+    print_rows([*rows, *level_rows(packed.report.levels)])
+
+
+def level_rows(levels: list[Any]) -> list[tuple[str, str]]:
+    """A row for each level of a report."""
+    return [
+        (f"level {at.level}", f"{at.bits_per_weight:.3f} bits per weight, relative error {at.error:.3g}")
+        for at in levels
+    ]

@@ -1,0 +1,138 @@
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
+
+#include <array>
+#include <cstring>
+#include <optional>
+#include <string>
+
+#include "bindings.h"
+#include "edgemoe/codec/encode.h"
+#include "edgemoe/codec/slice.h"
+#include "edgemoe/codec/tables.h"
+#include "edgemoe/error.h"
+
+namespace nb = nanobind;
+
+namespace edgemoe {
+namespace {
+
+using codec::PlaneSet;
+using codec::Tables;
+
+template <typename T, size_t dimensions>
+using Input = nb::ndarray<const T, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
+using Row = std::optional<Input<float, 1>>;
+
+const float* data_of(const Row& row, const char* name, int64_t columns) {
+  if (!row) return nullptr;
+  if (static_cast<int64_t>(row->shape(0)) == columns) return row->data();
+  throw Error(std::string(name) + " has " + std::to_string(row->shape(0)) + " values for " + std::to_string(columns) + " columns");
+}
+
+nb::object numpy_bytes(codec::Bytes bytes) {
+  uint8_t* const data = bytes.data.release();
+  const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<uint8_t*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>(data, {bytes.size}, owner));
+}
+
+// ({level: bytes}, {level: (error, total)})
+nb::tuple as_tuple(PlaneSet set) {
+  nb::dict planes, errors;
+  for (int i = 0; i < set.levels; ++i) {
+    const nb::int_ level(kernels::kLevels[i]);
+    planes[level] = numpy_bytes(std::move(set.planes[i]));
+    errors[level] = nb::make_tuple(set.errors[i].error, set.errors[i].total);
+  }
+  return nb::make_tuple(planes, errors);
+}
+
+nb::bytes as_bytes(const Tables& tables) { return nb::bytes(reinterpret_cast<const char*>(&tables), sizeof tables); }
+
+Tables from_bytes(const nb::bytes& bytes) {
+  Tables tables;
+  if (bytes.size() != sizeof tables) throw Error("tables are " + std::to_string(sizeof tables) + " bytes, not " + std::to_string(bytes.size()));
+  std::memcpy(&tables, bytes.c_str(), sizeof tables);
+  return tables;
+}
+
+nb::tuple slice(uint32_t format, const Input<uint8_t, 1>& blocks, int64_t rows, int64_t columns, const Row& importance, int threads) {
+  const auto kind = static_cast<kernels::Format>(format);
+  const float* h = data_of(importance, "importance", columns);
+  const size_t bytes = codec::block_bytes(kind) * static_cast<size_t>(rows * (columns / 256));
+  if (rows > 0 && blocks.shape(0) != bytes) {
+    throw Error(std::to_string(rows) + " rows of " + std::to_string(columns) + " weights are " + std::to_string(bytes) + " bytes, not " +
+                std::to_string(blocks.shape(0)));
+  }
+  PlaneSet set;
+  {
+    const nb::gil_scoped_release release;
+    set = codec::slice(kind, blocks.data(), rows, columns, h, threads);
+  }
+  return as_tuple(std::move(set));
+}
+
+nb::tuple encode(const Input<float, 2>& weights, const nb::bytes& tables, const Row& importance, const Row& mean_input,
+                 const std::optional<Input<float, 2>>& feedback, int levels, uint8_t biased_levels, std::array<float, 3> level_weights,
+                 int threads) {
+  codec::MatrixInput input;
+  input.weights = weights.data();
+  input.rows = static_cast<int64_t>(weights.shape(0));
+  input.columns = static_cast<int64_t>(weights.shape(1));
+  input.importance = data_of(importance, "importance", input.columns);
+  input.mean_input = data_of(mean_input, "mean_input", input.columns);
+  if (feedback) {
+    if (feedback->shape(0) != weights.shape(1) || feedback->shape(1) != weights.shape(1)) {
+      throw Error("the factor of the Hessian is " + std::to_string(feedback->shape(0)) + " x " + std::to_string(feedback->shape(1)) + " for " +
+                  std::to_string(input.columns) + " columns");
+    }
+    input.feedback = feedback->data();
+  }
+  codec::EncodeSettings settings;
+  std::copy(level_weights.begin(), level_weights.end(), settings.weights.of);
+  settings.levels = levels;
+  settings.biased_levels = biased_levels;
+  settings.threads = threads;
+  const Tables rows = from_bytes(tables);
+  PlaneSet set;
+  {
+    const nb::gil_scoped_release release;
+    set = codec::encode(input, rows, settings);
+  }
+  return as_tuple(std::move(set));
+}
+
+nb::bytes learn(const Input<float, 2>& samples, const std::optional<Input<float, 2>>& importance, std::array<float, 3> level_weights,
+                int iterations, uint64_t seed, int threads) {
+  if (importance && (importance->shape(0) != samples.shape(0) || importance->shape(1) != samples.shape(1))) {
+    throw Error("the importance of samples has their shape");
+  }
+  codec::LearnSettings settings;
+  std::copy(level_weights.begin(), level_weights.end(), settings.weights.of);
+  settings.iterations = iterations;
+  settings.seed = seed;
+  settings.threads = threads;
+  Tables tables;
+  {
+    const nb::gil_scoped_release release;
+    tables = codec::learn_tables(samples.data(), importance ? importance->data() : nullptr, static_cast<int64_t>(samples.shape(0)),
+                                 static_cast<int64_t>(samples.shape(1)), settings);
+  }
+  return as_bytes(tables);
+}
+
+}  // namespace
+
+void bind_codec(nb::module_& m) {
+  m.def("slice_blocks", &slice, nb::arg("format"), nb::arg("blocks"), nb::arg("rows"), nb::arg("columns"), nb::arg("importance").none(),
+        nb::arg("threads"), "Planes and errors, by level, of a matrix of k-quant blocks.");
+  m.def("encode_t16", &encode, nb::arg("weights"), nb::arg("tables"), nb::kw_only(), nb::arg("importance").none(),
+        nb::arg("mean_input").none(), nb::arg("feedback").none(), nb::arg("levels"), nb::arg("biased_levels"), nb::arg("level_weights"),
+        nb::arg("threads"), "Planes and errors, by level, of a matrix of floats.");
+  m.def("learn_t16", &learn, nb::arg("samples"), nb::arg("importance").none(), nb::kw_only(), nb::arg("level_weights"),
+        nb::arg("iterations"), nb::arg("seed"), nb::arg("threads"), "Tables, as the bytes of the four arrays one after another.");
+  m.def("default_t16", [] { return as_bytes(codec::default_tables()); });
+}
+
+}  // namespace edgemoe

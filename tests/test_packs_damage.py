@@ -1,0 +1,220 @@
+"""Damaged packs: every flipped bit is found or refused, every lie is refused by name, nothing crashes."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgemoe.cli import main
+from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.packs.header import Entry, Value, write_header
+from edgemoe.packs.plan import Settings, make_plan
+from edgemoe.packs.reader import Pack
+from edgemoe.packs.source import Source
+from edgemoe.packs.unpack import unpack
+from edgemoe.packs.verify import verify
+from edgemoe.packs.writer import pack
+from models import write_model
+
+SMALL = {"n_expert": 4, "n_expert_used": 2, "n_layer": 2, "n_ff_exp": 256, "n_embd": 256, "expert_type": "Q4_K"}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("good")
+    source = write_model(folder / "source.gguf", "qwen3moe", mixed=True, **SMALL)[0]
+    return pack(source, folder / "good.mwq.gguf").path
+
+
+def found_by(path: Path) -> str:
+    """What verify says of a pack: "fine", "damaged", or "refused"."""
+    try:
+        return "damaged" if verify(path).damages else "fine"
+    except EdgeMoEError:
+        return "refused"
+
+
+def test_every_flipped_bit_is_found(good: Path, tmp_path: Path) -> None:
+    data = good.read_bytes()
+    with Pack(good) as opened:
+        spans = [(0, opened.data_offset), *((e.offset, e.offset + e.bytes) for e in opened.entries.values())]
+    chance = random.Random(0)
+    path = tmp_path / "flipped.gguf"
+    for start, end in spans:
+        for at in [start, end - 1, *(chance.randrange(start, end) for _ in range(6 if start else 150))]:
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << chance.randrange(8)
+            path.write_bytes(flipped)
+            assert found_by(path) != "fine", at
+
+
+def test_damage_is_named(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Pack(good) as opened:
+        group = opened.groups[1]
+        at = opened.entries[group.tensor_name(3)].offset + 2 * group.extent(3) + 5
+    data = bytearray(good.read_bytes())
+    data[at] ^= 4
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(data)
+    assert verify(path).damages == ["level 3 of expert 2 of blk.1.exps is damaged"]
+    with pytest.raises(SystemExit) as left:
+        main(["verify", str(path)])
+    assert left.value.code == 1
+    assert "level 3 of expert 2 of blk.1.exps" in capsys.readouterr().out
+    with pytest.raises(ModelError, match="level 3 of expert 2 of blk.1.exps is damaged"):
+        unpack(path, 4, tmp_path / "whole.gguf")
+    assert unpack(path, 2, tmp_path / "coarse.gguf").level == 2  # what is not needed may be damaged
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
+def test_truncated_packs_are_refused(good: Path, tmp_path: Path, share: float) -> None:
+    path = tmp_path / "short.gguf"
+    path.write_bytes(good.read_bytes()[: int(good.stat().st_size * share)])
+    with pytest.raises(EdgeMoEError, match="short.gguf"):
+        verify(path)
+
+
+def test_a_longer_file_is_found(good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "long.gguf"
+    path.write_bytes(good.read_bytes() + b"more")
+    assert "bytes where" in verify(path).damages[0]
+
+
+Edit = Callable[[bytearray, Callable[[str], int]], None]
+
+
+def put(key: str, code: str, value: int, *, at: int = 0) -> Edit:
+    return lambda data, place: struct.pack_into(f"<{code}", data, place(key) + at, value)
+
+
+ARRAY = 12  # bytes before the first number of an array
+LIES: dict[str, tuple[Edit, str]] = {
+    "newer": (put("version", "I", 2), "version 2.*update"),
+    "version 0": (put("version", "I", 0), "version is 0"),
+    "levels": (put("levels", "I", 3, at=ARRAY), "levels is"),
+    "last level": (put("levels", "I", 5, at=ARRAY + 8), "levels is"),
+    "format": (put("formats", "I", 7, at=ARRAY), "format of .* is 7"),
+    "other format": (put("formats", "I", 3, at=ARRAY), "slices of Q6_K"),
+    "type": (put("types", "I", 0, at=ARRAY), "its type is 0"),
+    "columns": (put("shapes", "Q", 255, at=ARRAY), "shape of .* is"),
+    "more columns": (put("shapes", "Q", 512, at=ARRAY), "has shape"),
+    "no rows": (put("shapes", "Q", 0, at=ARRAY + 8), "shape of .* is"),
+    "many rows": (put("shapes", "Q", 1 << 60, at=ARRAY + 8), "shape of .* is"),
+    "more rows": (put("shapes", "Q", 1 << 40, at=ARRAY + 8), "has shape"),
+    "experts": (put("shapes", "Q", 5, at=ARRAY + 16), "different numbers of experts"),
+    "alignment": (put("general.alignment", "I", 32), "alignment|header"),
+    "kind of levels": (put("levels", "I", 6), "no numbers|levels"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_lies_are_refused(good: Path, tmp_path: Path, lie: str) -> None:
+    with Source(good.parent / "source.gguf") as opened:
+        places = make_plan(opened, Settings()).places
+    data = bytearray(good.read_bytes())
+    edit, message = LIES[lie]
+    edit(data, lambda key: places.get(key) or places[f"edgemoe.mwq.{key}"])
+    path = tmp_path / "lying.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=message):
+        Pack(path)
+
+
+def rebuilt(good: Path, path: Path, change: Callable[[dict[str, Value], list[Entry]], None]) -> Path:
+    """The pack with metadata and tensors as `change` leaves them."""
+    with Pack(good) as opened:
+        keys, entries = dict(opened.keys), list(opened.entries.values())
+        change(keys, entries)
+        header, placed, _ = write_header(keys, entries, 4096)
+        data = good.read_bytes()
+        with path.open("wb") as file:
+            file.write(header)
+            for old, new in zip(entries, placed, strict=True):
+                file.seek(new.offset)
+                file.write(data[old.offset : old.offset + old.bytes])
+            file.truncate(-(-file.tell() // 4096) * 4096)
+    return path
+
+
+def without(name: str) -> Callable[[dict[str, Value], list[Entry]], None]:
+    return lambda keys, entries: entries.remove(next(entry for entry in entries if entry.name == name))
+
+
+def renamed(name: str, new: str) -> Callable[[dict[str, Value], list[Entry]], None]:
+    def change(keys: dict[str, Value], entries: list[Entry]) -> None:
+        at = next(number for number, entry in enumerate(entries) if entry.name == name)
+        entries[at] = dataclasses.replace(entries[at], name=new)
+
+    return change
+
+
+def swapped(keys: dict[str, Value], entries: list[Entry]) -> None:
+    entries[-1], entries[-2] = entries[-2], entries[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("blk.0.exps.mwq.3"), "blk.0.exps.mwq.3 is missing"),
+        (without("blk.1.exps.mwq.eps"), "blk.1.exps.mwq.eps is missing"),
+        (without("mwq.t16.2"), "mwq.t16.2 is missing"),
+        (without("mwq.xxh3"), "mwq.xxh3 is missing"),
+        (renamed("blk.0.exps.mwq.3", "blk.0.exps.mwq.5"), "blk.0.exps.mwq.3 is missing"),
+        (renamed("blk.0.attn_norm.weight", "blk.0.exps.mwq.9"), "mwq.9 does not belong|mwq.xxh3 has shape"),
+        (swapped, "begins at byte"),
+        *[
+            (lambda keys, entries, key=key: keys.pop(f"edgemoe.mwq.{key}"), f"{key} is missing")
+            for key in ("levels", "bias_levels", "source.name", "source.xxh3", "tensors", "formats", "types", "shapes")
+        ],
+        (lambda keys, entries: keys.pop("edgemoe.mwq.version"), "is no pack"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.levels": Value.text("2,3,4")}), "levels is '2,3,4'"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.tensors": Value.texts(["a"] * 6)}), "names a tensor twice"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.types": Value.numbers([12], "u4")}), "6 formats, 1 types"),
+    ],
+)
+def test_contradictions_are_refused(good: Path, tmp_path: Path, change: Callable, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Pack(rebuilt(good, tmp_path / "rebuilt.gguf", change))
+
+
+def test_what_is_rebuilt_without_change_is_a_pack(good: Path, tmp_path: Path) -> None:
+    same = rebuilt(good, tmp_path / "rebuilt.gguf", lambda keys, entries: None)
+    assert same.read_bytes() == good.read_bytes()
+
+
+@pytest.mark.parametrize("offset", [0, 4096, 1 << 40, (1 << 64) - 4096])
+def test_tensors_elsewhere_are_refused(good: Path, tmp_path: Path, offset: int) -> None:
+    data = bytearray(good.read_bytes())
+    name = b"blk.1.exps.mwq.3"
+    at = data.index(name) + len(name) + 4 + 16 + 4  # behind the number of dimensions, two of them, and the type
+    struct.pack_into("<Q", data, at, offset)
+    path = tmp_path / "moved.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="moved.gguf"):
+        Pack(path)
+
+
+def test_tables_beyond_their_range_are_refused(good: Path, tmp_path: Path) -> None:
+    data = np.fromfile(good, np.uint8)
+    with Pack(good) as opened:
+        data[opened.entries["mwq.t16.4"].offset + 77] = 64
+    path = tmp_path / "tables.gguf"
+    data.tofile(path)
+    with pytest.raises(ModelError, match="mwq.t16.4 has the entry 64"):
+        Pack(path)
+
+
+def test_errors_that_are_no_numbers_are_found(good: Path, tmp_path: Path) -> None:
+    data = np.fromfile(good, np.uint8)
+    with Pack(good) as opened:
+        at = opened.entries["blk.0.exps.mwq.eps"].offset
+    data[at : at + 4] = np.frombuffer(struct.pack("<f", float("nan")), np.uint8)
+    path = tmp_path / "nan.gguf"
+    data.tofile(path)
+    assert "the error of expert 0 of blk.0.exps at level 2 is nan" in verify(path).damages
