@@ -26,6 +26,7 @@ class Job:
     text: str
     threads: int | None = None
     cache: str | None = None
+    quality: str = "exact"
     stock: bool = False
     """Plain llama_cpp.Llama, for comparison."""
 

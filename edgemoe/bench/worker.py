@@ -98,7 +98,7 @@ class _Reads:
 def _open(job: Job) -> Any:
     from edgemoe.llama import Llama
 
-    return Llama(job.model, memory=job.memory, cache=job.cache, **_common(job))
+    return Llama(job.model, memory=job.memory, cache=job.cache, quality=job.quality, **_common(job))
 
 
 def _open_stock(job: Job) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE,...", default="auto", show_default=True, help="Budgets of the process.")
 @options.cache
+@options.quality
 @click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", default=128, show_default=True)
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", default=64, show_default=True, help="To generate.")
 @click.option(
@@ -33,6 +34,7 @@ def command(
     model: str,
     memory: str,
     cache: str | None,
+    quality: str,
     prompt_tokens: int,
     tokens: int,
     repeat: int,
@@ -52,7 +54,9 @@ def command(
     if ctx is not None and ctx < needed:
         message = f"{ctx} tokens do not hold the prompt and the answer: at least {needed}"
         raise click.BadParameter(message, param_hint="--ctx")
-    common = Job("", model, None, prompt_tokens, tokens, repeat, ctx or needed, _text(text_file), threads, cache)
+    common = Job(
+        "", model, None, prompt_tokens, tokens, repeat, ctx or needed, _text(text_file), threads, cache, quality
+    )
     jobs = [dataclasses.replace(common, label=budget, memory=budget) for budget in _budgets(memory)]
     if stock:
         jobs.append(dataclasses.replace(common, label="llama.cpp", stock=True))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("-p", "--prompt", help="Answer this and leave; a piped text does the same.")
 @options.memory
 @options.cache
+@options.quality
 @options.ctx
 @options.threads
 @click.option(
@@ -39,6 +40,7 @@ def command(
     prompt: str | None,
     memory: str,
     cache: str | None,
+    quality: str,
     ctx: int | None,
     threads: int | None,
     system: str | None,
@@ -60,7 +62,7 @@ def command(
     if text is None and as_json:
         raise click.UsageError("--json needs a prompt: -p TEXT, or a piped text")
     path = Path(model) if model else default_model_path()
-    arguments = options.llama_arguments(memory=memory, cache=cache, ctx=ctx, threads=threads)
+    arguments = options.llama_arguments(memory=memory, cache=cache, quality=quality, ctx=ctx, threads=threads)
     llm = open_llama(path, trace=trace, verbose=verbose, **arguments)
     with closing(llm):
         use_own_template(llm)

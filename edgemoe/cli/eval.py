@@ -26,6 +26,7 @@ _CTX = 512
 @click.option("--ctx", type=click.IntRange(min=2), metavar="N", help="Tokens per window.  [default: 512 or as trained]")
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", help="Use the first N tokens of the text.")
 @options.memory
+@options.quality
 @options.threads
 @options.as_json
 def command(
@@ -35,6 +36,7 @@ def command(
     ctx: int | None,
     tokens: int | None,
     memory: str,
+    quality: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -42,7 +44,7 @@ def command(
 
     The text is cut into windows; the predictions in the second half of each count, as in llama.cpp's llama-perplexity.
     With --against, the Kullback-Leibler divergence KL(MODEL2 || MODEL) and the share of equal first choices are
-    measured at the same places; both models are open at once, and MODEL gets half of --memory.
+    measured at the same places; both models are open at once, and MODEL gets half of --memory. --quality is MODEL's.
     """
     from edgemoe.budget import resolve_memory
     from edgemoe.cli.console import open_llama, print_json, print_rows
@@ -53,16 +55,18 @@ def command(
     budget = resolve_memory(memory)
     own = budget // 2 if budget and against else budget  # a second model counts what the first may use as taken
     with ExitStack() as opened:
-        llm = opened.enter_context(closing(open_llama(Path(model), memory=own, **arguments)))
+        llm = opened.enter_context(closing(open_llama(Path(model), memory=own, quality=quality, **arguments)))
         reference = None
         if against:
             reference = opened.enter_context(closing(open_llama(Path(against), memory=budget, **arguments)))
-        quality = _measure(llm, reference, text, tokens, n_ctx)
+        measured = _measure(llm, reference, text, tokens, n_ctx)
         peak = llm.stats().peak_bytes
     if as_json:
-        print_json(dataclasses.asdict(quality) | {"model": model, "against": against, "peak_bytes": peak})
+        print_json(
+            dataclasses.asdict(measured) | {"model": model, "quality": quality, "against": against, "peak_bytes": peak}
+        )
         return
-    print_rows(_rows(quality))
+    print_rows(_rows(measured))
 
 
 def _default_ctx(model: str) -> int:

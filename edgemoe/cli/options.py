@@ -18,6 +18,13 @@ memory = click.option(
 cache = click.option(
     "--cache", metavar="SIZE", help="For the experts, in place of what --memory leaves: a size or a share (20%)."
 )
+quality = click.option(
+    "--quality",
+    metavar="QUALITY",
+    default="exact",
+    show_default=True,
+    help="exact, or of a pack fixed:2, fixed:3 and so on: the planes up to this level.",
+)
 ctx = click.option(
     "--ctx", type=click.IntRange(min=1), metavar="N", help="Tokens of context.  [default: as trained, or as fits]"
 )
@@ -26,12 +33,18 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def llama_arguments(
-    *, memory: str | None = None, cache: str | None = None, ctx: int | None = None, threads: int | None = None
+    *,
+    memory: str | None = None,
+    cache: str | None = None,
+    quality: str | None = None,
+    ctx: int | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """The arguments of `edgemoe.Llama` for those options that were given."""
     arguments: dict[str, Any] = {
         "memory": memory,
         "cache": cache,
+        "quality": quality,
         "n_ctx": ctx,
         "n_threads": threads,
         "n_threads_batch": threads,

@@ -208,12 +208,12 @@ def _open(path: Path) -> int:
 
 def _header_limit(model: Any, number: int) -> int:
     """Bytes within which the header of a shard ends."""
-    return min((t.offset for t in model.tensors if t.file == number), default=1 << 24)
+    return min((t.offset for t in model.stored if t.file == number), default=1 << 24)
 
 
 def _tensors(model: Any, headers: list[Header]) -> Iterator[SourceTensor]:
     entries = [{entry.name: entry for entry in header.entries} for header in headers]
-    for tensor in model.tensors:
+    for tensor in model.stored:
         entry = entries[tensor.file].get(tensor.name)
         if entry is None:
             raise ModelError(f"{model.paths[tensor.file]}: the name of tensor {tensor.name!r} cannot be read")

@@ -127,6 +127,7 @@ void ModelFile::unfold_pack() {
   _pack = Pack::parse(metadata(), _files.front(), listed);
   if (!_pack) return;
   if (_files.size() > 1) throw ModelError(_files.front().path() + " is a pack in several shards: packs are single files");
+  _stored = _tensors;
   _tensors.erase(std::remove_if(_tensors.begin(), _tensors.end(), [](const TensorInfo& t) { return Pack::own(t.name); }), _tensors.end());
   for (const PackTensor& stored : _pack->tensors()) {
     TensorInfo info;

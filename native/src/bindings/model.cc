@@ -68,6 +68,12 @@ nb::dict metadata(const ModelFile& model) {
   return values;
 }
 
+nb::list listed(nb::handle owner, const std::vector<TensorInfo>& tensors) {
+  nb::list list;
+  for (const TensorInfo& t : tensors) list.append(nb::cast(&t, nb::rv_policy::reference_internal, owner));
+  return list;
+}
+
 nb::tuple shape(const TensorInfo& tensor) { return nb::make_tuple(tensor.ne[0], tensor.ne[1], tensor.ne[2], tensor.ne[3]); }
 
 }  // namespace
@@ -105,14 +111,12 @@ void bind_model(nb::module_& m) {
                      for (const File& file : model.files()) paths.append(text(file.path()));
                      return paths;
                    })
-      .def_prop_ro("tensors",
-                   [](nb::handle self) {
-                     nb::list tensors;
-                     for (const TensorInfo& t : nb::cast<const ModelFile&>(self).tensors()) {
-                       tensors.append(nb::cast(&t, nb::rv_policy::reference_internal, self));
-                     }
-                     return tensors;
-                   })
+      .def_prop_ro(
+          "tensors", [](nb::handle self) { return listed(self, nb::cast<const ModelFile&>(self).tensors()); },
+          "The tensors of the model; experts of a pack as they were in its source.")
+      .def_prop_ro(
+          "stored", [](nb::handle self) { return listed(self, nb::cast<const ModelFile&>(self).stored()); },
+          "The tensors that the files hold: of a pack, planes instead of experts.")
       .def("metadata", &metadata, "Key-value metadata; arrays of more than 1,024 elements are None.");
 }
 

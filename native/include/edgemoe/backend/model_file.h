@@ -45,6 +45,8 @@ class ModelFile {
 
   const std::vector<File>& files() const { return _files; }
   const std::vector<TensorInfo>& tensors() const { return _tensors; }
+  /// @brief What the files hold; tensors(), but for a pack, whose planes, tables and checksums are listed here.
+  const std::vector<TensorInfo>& stored() const { return _pack ? _stored : _tensors; }
   const TensorInfo* find(const std::string& name) const;
   /// @brief The metadata of the first shard.
   const ggml::Gguf* metadata() const { return _shards.front().gguf; }
@@ -74,6 +76,7 @@ class ModelFile {
   std::vector<TensorInfo> _tensors;
   std::unordered_map<std::string, size_t> _index;
   std::unique_ptr<Pack> _pack;
+  std::vector<TensorInfo> _stored;  // of a pack
 };
 
 }  // namespace edgemoe
