@@ -260,6 +260,15 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
   if (!planes.empty()) _cache->prefetch(planes);
 }
 
+void Engine::observe(const std::set<uint32_t>& groups) {
+  for (const uint32_t group : groups) {
+    if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
+  }
+  _observer = groups.empty() ? nullptr : std::make_unique<Observer>(groups);
+}
+
+std::vector<ObservedInput> Engine::take_inputs() { return _observer ? _observer->take() : std::vector<ObservedInput>{}; }
+
 void Engine::record_trace(bool on) {
   std::lock_guard lock(_stats_mutex);
   _tracing = on;

@@ -106,7 +106,22 @@ const uint8_t* Stage::input_row(const Converted& converted, const RoutedRow& row
   return converted.bytes.data() + static_cast<size_t>(row.slot % per_token + row.token * per_token) * converted.row_bytes;
 }
 
+void Stage::observe() const {
+  Observer* observer = _execution.engine()->observer();
+  if (!observer || !observer->wants(_products.front().weights->group)) return;
+  std::vector<const StoredTensor*> tensors;
+  for (const ExpertProduct& p : _products) tensors.push_back(p.weights);
+  const ggml::Tensor* x = input();
+  for (const RoutedExpert* expert : _experts) {
+    for (const RoutedRow& row : expert->rows) {
+      const char* from = static_cast<const char*>(x->data) + row.token * x->nb[2] + row.slot % x->ne[1] * x->nb[1];
+      observer->add(tensors, expert->expert, reinterpret_cast<const float*>(from), x->ne[0]);
+    }
+  }
+}
+
 void Stage::convert(int ith, int nth) {
+  if (ith == 0) observe();
   const ggml::Tensor* x = input();
   for (Converted& c : _converted) {
     const ggml::Type type = c.type;

@@ -1,5 +1,6 @@
 #include "edgemoe/backend/engine.h"
 
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -42,6 +43,20 @@ nb::list take_trace(Engine& engine) {
   nb::list events;
   for (const RoutingEvent& e : engine.take_trace()) events.append(nb::make_tuple(e.group, e.tokens, nb::cast(e.experts), nb::cast(e.rows)));
   return events;
+}
+
+nb::list take_inputs(Engine& engine) {
+  nb::list list;
+  for (ObservedInput& input : engine.take_inputs()) {
+    nb::list names;
+    for (const StoredTensor* tensor : input.tensors) names.append(text(tensor->info->name));
+    const auto columns = static_cast<size_t>(input.columns);
+    const size_t count = input.rows.size() / columns;
+    auto* rows = new std::vector<float>(std::move(input.rows));
+    nb::capsule owner(rows, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
+    list.append(nb::make_tuple(names, input.expert, nb::ndarray<nb::numpy, float>(rows->data(), {count, columns}, owner)));
+  }
+  return list;
 }
 
 nb::list groups(Engine& engine) {
@@ -99,6 +114,10 @@ void bind_engine(nb::module_& m) {
           "Raise the error that the last operation kept, if there is one.")
       .def("stats", &stats)
       .def("groups", &groups, "(name, experts, bytes of one expert) of each group that is routed together.")
+      .def(
+          "observe", [](Engine& e, const std::vector<uint32_t>& groups) { e.observe({groups.begin(), groups.end()}); }, nb::arg("groups"),
+          "Keep the inputs of the experts of these groups, by their place in groups(); none ends it.")
+      .def("take_inputs", &take_inputs, "(names of the tensors, expert, float32 [rows, columns]) seen since the last call.")
       .def("record_trace", &Engine::record_trace, nb::arg("on"))
       .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");
 }

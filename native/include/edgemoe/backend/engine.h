@@ -16,6 +16,7 @@
 #include "edgemoe/backend/ggml_abi.h"
 #include "edgemoe/backend/lookahead.h"
 #include "edgemoe/backend/model_file.h"
+#include "edgemoe/backend/observer.h"
 #include "edgemoe/backend/virtual_file.h"
 #include "edgemoe/cache/plane_cache.h"
 #include "edgemoe/store/copy_reader.h"
@@ -124,9 +125,14 @@ class Engine {
   /// @brief The routing seen since the last call.
   std::vector<RoutingEvent> take_trace();
   std::vector<ExpertGroup>& groups() { return _groups; }
+  /// @brief Keeps the inputs of the experts of these groups (indices into groups()) from now on; none: no more.
+  void observe(const std::set<uint32_t>& groups);
+  /// @brief The inputs seen since the last call.
+  std::vector<ObservedInput> take_inputs();
 
   // For the executor.
   PlaneCache& cache();
+  Observer* observer() const { return _observer.get(); }
   /// @brief Whether all planes of an expert's matrix that are used are in memory.
   bool resident(const StoredTensor& tensor, uint32_t expert) const;
   ggml::ThreadPool* thread_pool() const { return _thread_pool; }
@@ -160,6 +166,7 @@ class Engine {
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;
   std::unique_ptr<Lookahead> _lookahead;
+  std::unique_ptr<Observer> _observer;
   std::unique_ptr<CopyReader> _row_reader;
   uint8_t* _compute_base = nullptr;
   size_t _compute_size = 0;

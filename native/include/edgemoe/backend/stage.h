@@ -97,6 +97,7 @@ class Stage {
   const uint8_t* input_row(const Converted& converted, const RoutedRow& row) const;
 
   void convert(int ith, int nth);
+  void observe() const;
   void work(int ith, int nth);
   void cut(int nth);
   Range block_of(size_t product, int64_t block) const;
