@@ -16,7 +16,6 @@ import numpy as np
 from llama_cpp._logger import set_verbose
 
 from edgemoe import machine
-from edgemoe.errors import EdgeMoEError
 from edgemoe.experts import library
 from edgemoe.experts.logits import LogitRows, log_softmax_by_row
 from edgemoe.experts.state import read_state, state_size, write_state
@@ -86,6 +85,7 @@ class Llama(llama_cpp.Llama):
         self._clock = Clock()
         self._joining: int | None = None  # the turn of a completion, while its generator runs
         self._most_outputs = 0
+        self._observing = False  # inputs of experts are kept, so every token has to pass through every layer
         kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
         kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
@@ -144,8 +144,9 @@ class Llama(llama_cpp.Llama):
 
     @property
     def _every_row(self) -> bool:
-        """Whether logits of every token are needed: they are asked for, or drafts are checked against them."""
-        return self._keep_rows == "all" or self.draft_model is not None
+        """Whether logits of every token are needed: they are asked for, drafts are checked against them, or inputs of
+        experts are observed (llama.cpp drops rows without output before the last layer's experts)."""
+        return self._keep_rows == "all" or self.draft_model is not None or self._observing
 
     def _rows_per_batch(self) -> int:
         """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
@@ -328,6 +329,20 @@ class Llama(llama_cpp.Llama):
         self.n_tokens = state.n_tokens
         self._requires_eval = True
         self._seed = state.seed
+
+    def observe_experts(self, groups: Sequence[int]) -> None:
+        """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
+        self._residence.observe(groups)
+        self._observing = bool(groups)
+
+    def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
+        """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""
+        return self._residence.take_inputs()
+
+    @property
+    def expert_groups(self) -> list[str]:
+        """Names of the groups of experts that are routed together: layer and family, as in "3.exps"."""
+        return self._residence.group_names
 
     def stats(self) -> Stats:
         """Counters since the model was loaded."""

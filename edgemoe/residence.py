@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -307,6 +307,16 @@ class Residence:
             return 0
         stats = self._engine.stats()
         return stats["cache_bytes"] - stats["resident_bytes"] + self.plan.parts["working memory"]
+
+    @property
+    def group_names(self) -> list[str]:
+        return [name for name, _, _ in self._engine.groups()]
+
+    def observe(self, groups: Sequence[int]) -> None:
+        self._engine.observe(list(groups))
+
+    def take_inputs(self) -> list[tuple[list[str], int, Any]]:
+        return self._engine.take_inputs()
 
     def stats(self, clock: Clock) -> Stats:
         native = self._engine.stats()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import planes as reader
 import pytest
 
+import plane_reader as reader
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs import codec
 
@@ -210,9 +210,11 @@ def test_zero_superblocks_among_others() -> None:
 
 def test_one_outlier_does_not_spoil_the_rest() -> None:
     weights = weights_of(1, 256)
-    weights[0, 17] = 40 * np.abs(weights).max()
-    encoded = codec.encode_matrix(weights, codec.default_tables())
-    assert relative(encoded)[4] < 0.01
+    weights[0, 17] = 5 * np.abs(weights).max()
+    tables = codec.default_tables()
+    read, _ = reader.read_t16(codec.encode_matrix(weights, tables).planes, tables.arrays(), 1, 256, 4)
+    rest = np.arange(256) >= 32
+    assert ((weights - read)[0, rest] ** 2).sum() < 0.03 * (weights[0, rest] ** 2).sum()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
@@ -263,7 +265,7 @@ def test_tables_are_checked() -> None:
 # Quality
 
 # What was measured on these weights, with room for a tenth.
-BOUNDS = {2: 0.0700, 3: 0.0173, 4: 0.00490, 6: 0.00060}
+BOUNDS = {2: 0.0715, 3: 0.0180, 4: 0.00513, 6: 0.00052}
 
 
 def test_the_errors_are_what_was_measured() -> None:
@@ -321,7 +323,8 @@ def test_tables_learned_from_a_model_suit_it() -> None:
 def test_learning_is_deterministic() -> None:
     samples = [weights_of(40, 320)]
     first, second, other = (
-        codec.learn_tables(samples, iterations=4, seed=seed, threads=threads) for seed, threads in ((1, 1), (1, 3), (2, 1))
+        codec.learn_tables(samples, iterations=4, seed=seed, threads=threads)
+        for seed, threads in ((1, 1), (1, 3), (2, 1))
     )
     assert first.to_bytes() == second.to_bytes() != other.to_bytes()
 

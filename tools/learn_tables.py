@@ -1,10 +1,10 @@
 """Learns the T16 tables that edgemoe ships, and writes them where the build finds them.
 
-    python tools/learn_tables.py model.gguf [--iterations 60] [--output native/src/codec/default_tables.inc]
+    python tools/learn_tables.py model.gguf [--iterations 80] [--output FILE]
 
-Half of the samples are the model's own experts (F16, BF16 or F32), every other expert of each tensor; the other half are
-normal, Laplace and Student-t weights, plain and with channels of different sizes, so that the tables suit models that they
-have not seen. The rest of the experts is held out: its errors are printed.
+Half of the samples are the model's own experts (F16, BF16 or F32), every other expert of each tensor. The other half,
+so that the tables suit models that they have not seen, are normal (plain and with outliers), Laplace and Student-t
+weights, with channels of one size and of different sizes. Prints the errors of experts that are held out.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ HEADER = "// Written by tools/learn_tables.py: levels 2, 3, 4 and 6, a row for e
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path, help="a GGUF model whose experts are F16, BF16 or F32")
-    parser.add_argument("--iterations", type=int, default=60)
-    parser.add_argument("--weights", type=int, default=6_000_000, help="how many weights to learn from")
+    parser.add_argument("--iterations", type=int, default=80)
+    parser.add_argument("--weights", type=int, default=5_000_000, help="how many weights to learn from")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     experts = list(read_experts(options.model))
@@ -64,24 +64,19 @@ def cut(experts: list[np.ndarray], weights: int) -> Iterator[np.ndarray]:
 
 
 def synthetic(weights: int, seed: int = 1) -> list[np.ndarray]:
+    """Each of four kinds, with channels of one size and of different sizes."""
     random = np.random.default_rng(seed)
-    columns = 1024
-    rows = weights // (8 * columns)
+    shape = (weights // 8192, 1024)
     samples = []
     for spread in (0.0, 0.4):
-        sizes = np.exp(random.normal(0, spread, columns))
-        for draw in (
-            random.standard_normal,
-            random.standard_normal,
-            random.standard_t,
-            random.laplace,
+        sizes = np.exp(random.normal(0, spread, shape[1]))
+        outliers = np.where(random.random(shape) < 0.002, 8.0, 1.0)
+        for values in (
+            random.standard_normal(shape),
+            random.standard_normal(shape) * outliers,
+            random.standard_t(5, shape),
+            random.laplace(0, 1, shape),
         ):
-            if draw == random.standard_t:
-                values = draw(5, (rows, columns))
-            elif draw == random.laplace:
-                values = draw(0, 1, (rows, columns))
-            else:
-                values = draw((rows, columns))
             samples.append((values * sizes).astype(np.float32))
     return samples
 

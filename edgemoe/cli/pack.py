@@ -31,9 +31,17 @@ _SUFFIX = ".mwq.gguf"
     "--dense", metavar="TYPE", help="Convert dense matrices that it makes smaller: Q8_0, F16...  [default: as is]"
 )
 @click.option(
-    "--calibrate", metavar="TEXT", type=options.MODEL_FILE, help="Weigh errors by real inputs; not available yet."
+    "--calibrate",
+    metavar="[TEXT]",
+    is_flag=False,
+    flag_value="",
+    help="Run MODEL over a text and weigh errors by what experts see; without TEXT, one that comes with edgemoe.",
 )
-@click.option("--gptq/--no-gptq", default=None, help="Let weights mend each other's errors; needs --calibrate.")
+@click.option(
+    "--gptq/--no-gptq",
+    default=None,
+    help="Let weights mend each other's errors, with --calibrate.  [default: where memory allows]",
+)
 @click.option("--report", metavar="FILE", help="Write what each level costs and loses: .json or .md.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @options.threads
@@ -64,15 +72,15 @@ def command(
     from edgemoe.cli.console import print_json, quiet_library
     from edgemoe.packs.report import check_report_path, write_report
 
-    if calibrate:
-        raise EdgeMoEError("--calibrate is not available yet: leave it out, and all inputs count alike")
-    if gptq:
-        raise EdgeMoEError("--gptq needs --calibrate, which is not available yet: leave both out")
+    if gptq and calibrate is None:
+        raise click.UsageError("--gptq needs --calibrate")
     if report:
         check_report_path(Path(report))
     quiet_library()
     target = Path(output) if output else default_output(Path(model))
     settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
+    if calibrate is not None:
+        settings |= _calibrate(model, calibrate, gptq)
     packed = _pack(model, target, settings, overwrite)
     if report:
         write_report(packed.report, Path(report))
@@ -99,6 +107,23 @@ def _levels(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text!r} is no list of levels such as 2,3,4", param_hint="--levels") from None
+
+
+def _calibrate(model: str, text: str, gptq: bool | None) -> dict[str, Any]:
+    """The settings that calibration brings. Without a wish, GPTQ is left out where memory does not allow it."""
+    from edgemoe.calibrate import Calibration, default_text
+    from edgemoe.cli.console import progress_bar
+
+    read = Path(text).read_text(encoding="utf-8") if text else default_text()
+    with progress_bar("calibrating") as progress:
+        try:
+            calibration = Calibration(model, read, hessians=gptq is not False, progress=progress)
+        except MemoryError as error:
+            if gptq:
+                raise EdgeMoEError(f"--gptq: {error}") from error
+            click.echo(f"edgemoe: note: GPTQ is left out: {error}", err=True)
+            calibration = Calibration(model, read, hessians=False, progress=progress)
+    return {"calibration": calibration, "gptq": gptq is not False}
 
 
 def _pack(model: str, target: Path, settings: dict[str, Any], overwrite: bool) -> Packed:

@@ -41,7 +41,7 @@ SlicedMatrix = EncodedMatrix
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The codebooks of T16, int8 between -63 and 63, a row for each selector: as the tensors `mwq.t16.2` and so on of a pack."""
+    """The codebooks of T16, int8 between -63 and 63, a row for each selector: the tensors `mwq.t16.2` and so on."""
 
     level2: npt.NDArray[np.int8]
     """[256, 4]"""
@@ -58,10 +58,9 @@ class Tables:
             if not isinstance(array, np.ndarray) or array.dtype != np.int8 or array.shape != (_ROWS, width):
                 found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
                 raise EdgeMoEError(f"{name} of the tables is {found}; it has to be int8 ({_ROWS}, {width})")
-            if np.abs(array.astype(np.int16)).max() > 63:
-                raise EdgeMoEError(
-                    f"{name} of the tables has entries up to {np.abs(array.astype(np.int16)).max()}, not 63"
-                )
+            largest = int(np.abs(array.astype(np.int16)).max())
+            if largest > 63:
+                raise EdgeMoEError(f"{name} of the tables has entries up to {largest}; they have to be at most 63")
 
     def arrays(self) -> dict[int, npt.NDArray[np.int8]]:
         """By level."""
@@ -132,8 +131,8 @@ def encode_matrix(
         weights: [rows, columns], columns a multiple of 32.
         importance: second moment of each column's input, [columns]. Without, the Hessian's diagonal; without that, 1.
         mean_input: mean of each column's input, [columns]; without, row biases are 0.
-        hessian: sum (or mean) of x x^T over the inputs, [columns, columns]. With it, columns are encoded in order and later
-            ones make good what earlier ones lose (nested GPTQ).
+        hessian: sum (or mean) of x x^T over the inputs, [columns, columns]. With it, columns are encoded in order and
+            later ones make good what earlier ones lose (nested GPTQ).
         levels: the first ones of 2, 3, 4, 6.
         bias_levels: levels that get row biases, sum over columns of (W - Wq) times the mean input.
         weights_of_levels: how much the squared error of levels 2, 3 and 4 counts in the choice of codes.
@@ -177,13 +176,14 @@ def learn_tables(
     samples: Iterable[npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]],
     *,
     weights_of_levels: Mapping[int, float] = LEVEL_WEIGHTS,
-    iterations: int = 24,
+    iterations: int = 30,
     seed: int = 1,
     threads: int | None = None,
 ) -> Tables:
-    """Learns tables from matrices [rows, columns], each alone or with the importance of its columns. A few million weights do.
+    """Learns tables from matrices [rows, columns], each alone or with the importance of its columns.
 
-    Matrices count alike, whatever the size of their weights, in proportion to how many they have. Deterministic.
+    A few million weights do. Matrices count in proportion to how many weights they have, whatever the size of these.
+    Deterministic: the same samples and seed give the same tables.
 
     Raises:
         EdgeMoEError: no samples, or a value that is not finite.
@@ -204,7 +204,7 @@ def learn_tables(
 
 
 def _as_superblocks(weights: npt.ArrayLike, importance: npt.ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:
-    """[n, 256] each, scaled so that the mean of W^2 h and of h are 1. A row's last superblock is filled up with weight 0."""
+    """[n, 256] each, scaled so that the means of W^2 h and of h are 1. What fills up a row does not count."""
     matrix = np.asarray(weights, np.float32)
     if matrix.ndim != 2 or matrix.shape[1] == 0:
         raise EdgeMoEError(f"a sample has the shape {matrix.shape}; a matrix has rows and columns")
@@ -223,19 +223,31 @@ def _inverse_factor(hessian: npt.NDArray[np.float64], damping: float) -> FloatAr
     """Upper triangular U with U^T U = (H + damping mean(diag H) I)^-1."""
     if not np.isfinite(hessian).all():
         raise EdgeMoEError("the Hessian has values that are not finite")
-    diagonal = np.diagonal(hessian)
-    if (diagonal < 0).any() or damping <= 0:
-        raise EdgeMoEError(
-            f"the Hessian's diagonal has {diagonal.min()}, its damping is {damping}: both have to be positive"
-        )
-    damped = hessian + np.eye(len(hessian)) * (damping * float(diagonal.mean()) or 1.0)
+    mean = float(np.diagonal(hessian).mean())
+    if mean < 0 or not damping > 0:
+        raise EdgeMoEError(f"the mean of the Hessian's diagonal is {mean}, damping {damping}: both must be positive")
+    damped = hessian + np.eye(len(hessian)) * (damping * mean or 1.0)
     try:
-        # With P the reversal of rows and columns and P H P = L L^T, H^-1 = U^T U for U = P L^-1 P: one factorisation, and
-        # nothing is inverted but a triangle.
+        # With P the reversal of rows and columns and P H P = L L^T, H^-1 = U^T U for U = P L^-1 P: one factorisation,
+        # and nothing is inverted but a triangle.
         lower = np.linalg.cholesky(damped[::-1, ::-1])
     except np.linalg.LinAlgError:
         raise EdgeMoEError("the Hessian is not positive: more damping may help") from None
-    return np.ascontiguousarray(np.linalg.inv(lower)[::-1, ::-1], np.float32)
+    return np.ascontiguousarray(_inverse_triangle(lower)[::-1, ::-1], np.float32)
+
+
+def _inverse_triangle(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """By halves, [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]: a third of the work of a general inverse."""
+    size = len(lower)
+    if size <= 128:
+        return np.linalg.inv(lower)
+    half = size // 2
+    first, last = _inverse_triangle(lower[:half, :half]), _inverse_triangle(lower[half:, half:])
+    result = np.zeros_like(lower)
+    result[:half, :half] = first
+    result[half:, half:] = last
+    result[half:, :half] = -last @ (lower[half:, :half] @ first)
+    return result
 
 
 def _level_weights(weights: Mapping[int, float], levels: Sequence[int]) -> list[float]:
@@ -255,4 +267,6 @@ def _row(values: npt.ArrayLike | None) -> FloatArray | None:
 
 
 def _threads(threads: int | None) -> int:
-    return len(os.sched_getaffinity(0)) if threads is None else threads
+    if threads is not None:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -138,9 +138,12 @@ class _Writer:
     ) -> list[Future[None]]:
         items = self._items()
         ends = [max(map(self._source.end, self._tensors(item))) for item in items]
+        # It reads up to the end of the next layer's experts, so that they are there when this layer's are done.
+        groups = [end for end, item in zip(ends, items, strict=True) if isinstance(item, Group)]
+        ahead = [next((group for group in groups if group > end), ends[-1]) for end in ends]
         pending: list[Future[None]] = []
         for number, item in enumerate(items):
-            prefetcher.allow(ends[min(number + 1, len(items) - 1)])
+            prefetcher.allow(ahead[number])
             prefetcher.wait(ends[number])
             if isinstance(item, DenseTensor):
                 pending.append(workers.submit(self._copy_dense, item))

@@ -14,7 +14,11 @@ namespace edgemoe::codec {
 namespace {
 
 constexpr float kLastLevelWeight = 3.0f;  // of level 6 in the choice of codes; those of levels 2 to 4 add up to 1
-constexpr int64_t kTile = 512;  // columns of the factor that stay in the first-level cache while all rows use them
+
+// Columns of the factor that stay in the first-level cache while all rows use them, and the distance of their copied rows there: no
+// power of two, lest they compete for the same places.
+constexpr int64_t kTile = 384;
+constexpr int64_t kTileStride = kTile + 16;
 
 class FeedbackRows {
  public:
@@ -44,15 +48,7 @@ class FeedbackRows {
         if (c % kSuperblock == 0) choose_scale(r, c);
         choose_group(r, c);
       }
-      const int64_t next = c + kGroup;
-      for (int64_t tile = next; tile < _columns; tile += kTile) {
-        const int64_t count = std::min(kTile, _columns - tile);
-        for (int64_t r = 0; r < _rows; ++r) {
-          for (int l = 0; l < _chains; ++l) {
-            search_kernels().propagate(errors(r, l), factor(c) + tile, _columns, count, target(r, l) + tile);
-          }
-        }
-      }
+      for (int64_t tile = c + kGroup; tile < _columns; tile += kTile) propagate(c, tile, std::min(kTile, _columns - tile));
     }
     for (int64_t r = 0; r < _rows; ++r) _job.finish_row(_begin + r, _choices[r]);
   }
@@ -61,6 +57,15 @@ class FeedbackRows {
   float* target(int64_t row, int level) { return _targets.data() + (row * _chains + level) * _columns; }
   float* errors(int64_t row, int level) { return _errors.data() + (row * _chains + level) * kGroup; }
   const float* factor(int64_t column) const { return _job.input.feedback + column * _columns; }
+
+  // Columns [tile, tile + count) take over what the group at column c has lost.
+  void propagate(int64_t c, int64_t tile, int64_t count) {
+    alignas(64) float rows[kGroup * kTileStride];
+    for (int i = 0; i < kGroup; ++i) std::copy_n(factor(c + i) + tile, count, rows + i * kTileStride);
+    for (int64_t r = 0; r < _rows; ++r) {
+      for (int l = 0; l < _chains; ++l) search_kernels().propagate(errors(r, l), rows, kTileStride, count, target(r, l) + tile);
+    }
+  }
 
   // The targets of all levels as one: what the best code for each comes closest to together.
   void mix_targets(int64_t r, int64_t c, int64_t count, float scale, float* mixed) {

@@ -14,9 +14,9 @@
 namespace edgemoe::codec {
 namespace {
 
-constexpr int kFinest = 16;                 // codes of level 4
-constexpr int kWholeNumberIterations = 3;   // the last ones, with entries rounded as they will be stored
-constexpr double kRarelyUsed = 0.1;         // of the mean use of a row: it is put to better use
+constexpr int kFinest = 16;                // codes of level 4
+constexpr int kWholeNumberIterations = 3;  // the last ones, with entries rounded as they will be stored
+constexpr double kIdle = 0.5;              // of the mean cost of a row: one that takes on less is put to better use
 
 // Sums over the weights that chose a row and code: importance, and importance times value, in units of the table.
 struct Cell {
@@ -26,7 +26,6 @@ struct Cell {
 
 struct RowUse {
   std::array<Cell, kFinest> cells;
-  double groups = 0;
   double cost = 0;
 };
 
@@ -77,7 +76,7 @@ class Learner {
   Tables run() {
     for (int i = 0; i < _settings.iterations; ++i) {
       choose();
-      update(i + kWholeNumberIterations < _settings.iterations);
+      update(4 * i < 3 * _settings.iterations);
       if (i + kWholeNumberIterations + 1 >= _settings.iterations) round_entries();
     }
     round_entries();
@@ -109,7 +108,7 @@ class Learner {
     });
   }
 
-  // Calls visit(row of the codebooks, code, value in units of the table, importance in those units, whether a group begins).
+  // Calls visit(row of the codebooks, code, value in units of the table, importance in those units).
   template <typename Visit>
   void each_weight(const Visit& visit) const {
     for (int64_t r = 0; r < _rows; ++r) {
@@ -118,7 +117,7 @@ class Learner {
         const float d = from_half(choice.d);
         if (d == 0) continue;
         const int i = static_cast<int>(c % kSuperblock);
-        visit(choice.selectors[i / kGroup], choice.codes[i], _samples[r * _columns + c] / d, importance_of(r)[c] * d * d, i % kGroup == 0);
+        visit(choice.selectors[i / kGroup], choice.codes[i], _samples[r * _columns + c] / d, importance_of(r)[c] * d * d);
       }
     }
   }
@@ -126,11 +125,10 @@ class Learner {
   // Each entry becomes the mean of the weights that it stands for.
   void update(bool replace_idle) {
     std::vector<RowUse> uses(kRows);
-    each_weight([&](int row, int code, float x, float weight, bool begins) {
+    each_weight([&](int row, int code, float x, float weight) {
       RowUse& use = uses[row];
       use.cells[code].weight += weight;
       use.cells[code].value += weight * x;
-      use.groups += begins;
       for (int l = 0; l < kLevelsSearched; ++l) {
         const float lost = x - _books.of[l][row][code];
         use.cost += _settings.weights.of[l] * weight * lost * lost;
@@ -155,13 +153,14 @@ class Learner {
     }
   }
 
-  // A row that hardly any group chooses becomes a variation of the one where most is lost.
+  // In the best tables all rows lose about as much (Gersho, IEEE Trans. Inf. Theory 25(4), 1979), so one that loses little becomes
+  // a variation of the one that loses most.
   void replace_idle_rows(std::vector<RowUse>& uses) {
-    double groups = 0;
-    for (const RowUse& use : uses) groups += use.groups;
+    double cost = 0;
+    for (const RowUse& use : uses) cost += use.cost;
     std::uniform_int_distribution<int> thousandths(-100, 100);
     for (int row = 0; row < kRows; ++row) {
-      if (uses[row].groups >= kRarelyUsed * groups / kRows) continue;
+      if (uses[row].cost >= kIdle * cost / kRows) continue;
       const auto costly = std::max_element(uses.begin(), uses.end(), [](const RowUse& a, const RowUse& b) { return a.cost < b.cost; });
       const int from = static_cast<int>(costly - uses.begin());
       const float stretch = 1 + thousandths(_random) / 1000.0f, shift = thousandths(_random) / 50.0f;
@@ -169,7 +168,7 @@ class Learner {
         for (int k = 0; k < kFinest; ++k) level[row][k] = std::clamp(level[from][k] * stretch + shift, -63.0f, 63.0f);
       }
       costly->cost /= 2;
-      uses[row].cost = 0;
+      uses[row].cost = costly->cost;
     }
   }
 
@@ -185,7 +184,7 @@ class Learner {
   void learn_level6(Tables& tables) const {
     constexpr int kBins = 2 * kLargest + 1;
     std::vector<std::array<double, kBins>> rests(kRows * 4);
-    each_weight([&](int row, int code, float x, float weight, bool) {
+    each_weight([&](int row, int code, float x, float weight) {
       rests[row * 4 + code / 4][sixteenths(x - _books.of[2][row][code]) + kLargest] += weight;
     });
     for (int cell = 0; cell < kRows * 4; ++cell) refine(rests[cell].data(), kBins, tables.level6[cell / 4] + cell % 4 * 4);

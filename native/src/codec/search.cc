@@ -1,6 +1,7 @@
 #include "search.h"
 
 #include <algorithm>
+#include <string>
 
 #include "edgemoe/error.h"
 #include "search_kernel.h"
@@ -28,7 +29,7 @@ EDGEMOE_INLINE int chosen_row(const Search& search, const float* values, const f
     return chosen_row<lanes>(search, values, importance);                                                                           \
   }                                                                                                                                 \
   target void propagate_##name(const float* errors, const float* factor, int64_t stride, int64_t count, float* targets) {          \
-    propagate(errors, factor, stride, count, targets);                                                                              \
+    propagate<lanes>(errors, factor, stride, count, targets);                                                                       \
   }                                                                                                                                 \
   constexpr SearchKernels kernels_##name{encode_superblock_##name, choose_row_##name, propagate_##name};
 

@@ -63,7 +63,7 @@ using EncodeSuperblock = void (*)(const Search&, const float* weights, const flo
 /// @brief The best row for 16 values (in units of the table).
 using ChooseRow = int (*)(const Search&, const float* values, const float* importance);
 
-/// @brief targets[k] -= sum_i errors[i] factor[i * stride + k] for i < 16 and k < count.
+/// @brief targets[k] -= sum_i errors[i] factor[i * stride + k] for i < 16 and k < count, a multiple of 16.
 using Propagate = void (*)(const float* errors, const float* factor, int64_t stride, int64_t count, float* targets);
 
 struct SearchKernels {

@@ -199,14 +199,13 @@ EDGEMOE_INLINE void encode_superblock(const Search& search, const float* weights
   }
 }
 
+template <int N>
 EDGEMOE_INLINE void propagate(const float* errors, const float* factor, int64_t stride, int64_t count, float* targets) {
-  for (int i = 0; i < kGroup; i += 4) {
-    const float* a = factor + i * stride;
-    const float* b = a + stride;
-    const float* c = b + stride;
-    const float* d = c + stride;
-    const float e = errors[i], f = errors[i + 1], g = errors[i + 2], h = errors[i + 3];
-    for (int64_t k = 0; k < count; ++k) targets[k] -= e * a[k] + f * b[k] + g * c[k] + h * d[k];
+  using V = Vectors<N>;
+  for (int64_t k = 0; k < count; k += N) {
+    auto sum = V::load(targets + k);
+    for (int i = 0; i < kGroup; ++i) sum -= errors[i] * V::load(factor + i * stride + k);
+    V::store(targets + k, sum);
   }
 }
 

@@ -31,7 +31,7 @@ struct LevelWeights {
 
 struct LearnSettings {
   LevelWeights weights;
-  int iterations = 24;
+  int iterations = 30;
   uint64_t seed = 1;
   int threads = 1;
 };

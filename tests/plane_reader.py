@@ -1,4 +1,4 @@
-"""Planes as docs/format.md lays them out, read with plain numpy: the measure for whatever writes or computes with them."""
+"""Planes as docs/format.md lays them out, read with plain numpy: the measure for what writes or computes with them."""
 
 from __future__ import annotations
 
@@ -74,13 +74,15 @@ def read_t16(planes, tables, rows: int, columns: int, level: int, bias_levels=()
 def read_slice(planes, kind: str, rows: int, columns: int, level: int) -> np.ndarray:
     """Weights [rows, columns] at `level` of a sliced matrix, in float32 as ggml computes them."""
     blocks, bits = columns // 64, BITS[kind]
+    codes = np.zeros((rows, columns), int)
     for at in LEVELS[: LEVELS.index(level) + 1]:
         if at == 6 and bits == 4:
             continue
         parts = Parts(planes[at])
         wide = at == 2 or (at == 6 and bits == 6)
-        code = (two_bits if wide else one_bit)(parts.take(rows * blocks * (16 if wide else 8)), rows, blocks).astype(int)
-        codes = code if at == 2 else codes * (4 if wide else 2) + code
+        unpack, width = (two_bits, 16) if wide else (one_bit, 8)
+        code = unpack(parts.take(rows * blocks * width), rows, blocks).astype(int)
+        codes = codes * (4 if wide else 2) + code
         if at == 2:
             scales = parts.take(rows * blocks // 4 * SCALE_BYTES[kind]).reshape(rows, blocks // 4, SCALE_BYTES[kind])
             midpoints = parts.take(64).reshape(4, 16)
