@@ -16,6 +16,7 @@ import numpy.typing as npt
 from edgemoe import machine
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama
+from edgemoe.packs.summary import summarize
 from edgemoe.sizes import format_size
 
 Floats = npt.NDArray[np.single]
@@ -170,7 +171,8 @@ class Calibration:
     def _run(self, groups: range) -> None:
         """One pass over the text: pairs of `groups`, or what is cheap of all of them when there are none."""
         pairs = len(groups) > 0
-        with closing(Llama(self._path, n_ctx=_WINDOW, n_batch=_BATCH)) as llm:
+        trained = summarize(self._path).n_ctx_train or _WINDOW
+        with closing(Llama(self._path, n_ctx=min(_WINDOW, trained), n_batch=_BATCH)) as llm:
             self._groups = llm.expert_groups
             if not self._groups:
                 raise EdgeMoEError(f"{self._path} has no experts: there is nothing to calibrate")
