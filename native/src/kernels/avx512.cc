@@ -166,7 +166,8 @@ struct Avx512 {
   }
 
   template <class Visit>
-  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint16_t* offsets, Nibbles codes, int part, Visit visit) {
+  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint16_t* offsets, Nibbles codes, int part,
+                                        Visit visit) {
     visit(part, 0, _mm512_shuffle_epi8(whole_rows(table, offsets), low_nibbles(codes.even)));
     visit(part, 1, _mm512_shuffle_epi8(whole_rows(table, offsets + 1), low_nibbles(codes.odd)));
     visit(part, 2, _mm512_shuffle_epi8(whole_rows(table, offsets + 2), high_nibbles(codes.even)));
@@ -234,7 +235,9 @@ struct Avx512 {
   }
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return _mm512_slli_epi32(a, 4); }
-  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) { return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512(q)); }
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
+    return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512(q));
+  }
   static EDGEMOE_INLINE Floats step(Floats sum, Ints total, float scale) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_set1_ps(scale), sum);
   }

@@ -6,7 +6,8 @@
 ///
 /// An Isa has: Bytes, Ints, Floats (registers); kRows (rows at a time with one activation), kBatchRows and kBatchTokens;
 /// t16<level>(tables, planes, at, selectors, blocks, visit(part, index, Bytes)) and slice<bits>(planes, at, lookup,
-/// visit(index, Bytes)), which give the bytes that meet the activation's bytes from sizeof(Bytes) * index on; and the arithmetic below.
+/// visit(index, Bytes)), which give the bytes that meet the activation's bytes from sizeof(Bytes) * index on;
+/// and the arithmetic below.
 #pragma once
 
 #include "bits.h"
@@ -97,8 +98,10 @@ struct T16Kernel {
         const int64_t at = 8 * (row + r) * source.blocks + 32 * s;
         planes.foresee<kBits>(row * stride + kCount * s + r, r % 2 != 0);
         // Two chains of additions for each part, since one is as long as the rest of the work.
-        Ints part[2][2] = {{Isa::start(x.correction + 4 * s), Isa::no_ints()}, {Isa::start(x.correction + 4 * s), Isa::no_ints()}};
-        Isa::template t16<kLevel>(tables, planes, at, selectors + 16 * (r * stride + s), blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+        const Ints start = Isa::start(x.correction + 4 * s);
+        Ints part[2][2] = {{start, Isa::no_ints()}, {start, Isa::no_ints()}};
+        const auto* const chosen = selectors + 16 * (r * stride + s);
+        Isa::template t16<kLevel>(tables, planes, at, chosen, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
           part[p][i & 1] = Isa::dot(part[p][i & 1], value, q + static_cast<int>(sizeof(Bytes)) * i);
         });
         const Ints coarse = Isa::add(part[0][0], part[0][1]);
@@ -116,7 +119,8 @@ struct T16Kernel {
     walk(source, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
       uint8_t* to = out + s * kParts * kSuperblock;
       const int64_t at = 8 * row * source.blocks + 32 * s;
-      Isa::template t16<kLevel>(*source.tables, planes, at, selectors + 16 * s, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+      const auto* const chosen = selectors + 16 * s;
+      Isa::template t16<kLevel>(*source.tables, planes, at, chosen, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
         Isa::store(to + p * kSuperblock + static_cast<int>(sizeof(Bytes)) * i, value);
       });
     });
@@ -139,7 +143,8 @@ struct T16Kernel {
   }
 
   template <int kCount, int kTokens>
-  static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
+  static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y,
+                                  const Scratch& scratch) {
     const int64_t stride = source.superblocks * kSuperblock * kParts;
     Activation a[kTokens];
     Floats sum[kCount][kTokens];
@@ -251,7 +256,8 @@ struct SliceKernel {
   }
 
   template <int kCount, int kTokens>
-  static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
+  static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y,
+                                  const Scratch& scratch) {
     const float unit = slice_unit(source);
     EDGEMOE_UNROLL
     for (int r = 0; r < kCount; ++r) {

@@ -160,7 +160,10 @@ struct Neon {
         visit(0, 12 + i, vqtbl1q_u8(second, vorrq_u8(high_nibbles(codes.odd), eight)));
       } else {
         visit_rows(tables.rows[2], selectors, nibbles<2>(planes, at + 8 * i, base), 0, i, visit);
-        if constexpr (kLevel == 3) visit_rows(tables.rows[3], selectors, join(base, vld1q_u8(planes.codes[3] + 2 * at + 16 * i)), 1, i, visit);
+        if constexpr (kLevel == 3) {
+          const uint8x16_t last = vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
+          visit_rows(tables.rows[3], selectors, join(base, last), 1, i, visit);
+        }
       }
     }
   }
@@ -198,7 +201,8 @@ struct Neon {
         if constexpr (kBits <= 4) {
           for (int k = 0; k < 4; ++k) visit(4 * k + i, vqtbl1q_u8(lookup, codes[k]));
         } else {
-          const uint8x16_t last = kBits == 5 ? load_spread<0>(planes.codes[3] + at + 8 * i) : vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
+          const uint8x16_t last = kBits == 5 ? load_spread<0>(planes.codes[3] + at + 8 * i)
+                                             : vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
           const uint8x16_t low[] = {vandq_u8(last, three), vandq_u8(vshrq_n_u8(last, 2), three),
                                     vandq_u8(vshrq_n_u8(last, 4), three), vshrq_n_u8(last, 6)};
           for (int k = 0; k < 4; ++k) visit(4 * k + i, vorrq_u8(vshlq_n_u8(codes[k], kBits - 4), low[k]));
@@ -252,7 +256,9 @@ struct Neon {
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return vshlq_n_s32(a, 4); }
   // Bytes are at most 127, so they are signed bytes too.
-  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) { return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q)); }
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
+    return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q));
+  }
   static EDGEMOE_INLINE Floats step(Floats sum, Ints total, float scale) {
     return __builtin_fmaf(static_cast<float>(vaddvq_s32(total)), scale, sum);
   }
