@@ -143,7 +143,8 @@ TEST(KernelsAssemble, ValuesBelowFullPrecisionComeFromMidpoints) {
         // ggml's formula is a line in the code: put the value there in place of it.
         std::vector<uint8_t> zero = blocks;
         const size_t codes = format == Format::kSlicedQ6K ? 0 : 16;
-        std::fill(zero.begin() + static_cast<long>(codes), zero.begin() + (codes ? static_cast<long>(zero.size()) : 192), uint8_t{0});
+        const size_t codes_end = codes ? zero.size() : 192;
+        std::fill(zero.begin() + static_cast<long>(codes), zero.begin() + static_cast<long>(codes_end), uint8_t{0});
         std::vector<uint8_t> one = zero;
         for (size_t i = codes ? (format == Format::kSlicedQ5K ? 48 : 16) : 0; i < (codes ? one.size() : 128); ++i) one[i] = 0x11;
         const double at_0 = ggml_value(format, zero.data(), w);

@@ -3,8 +3,8 @@
 //   kernels_bench [--ggml libggml-cpu.so] [--shape ROWSxCOLUMNS] [--count N] [--threads N] [--memory dram|l2] [--rounds N]
 //
 // Without options, all shapes, counts, numbers of threads and memories. Each round runs every subject for a moment, one after
-// the other; times are of the processor, figures medians over rounds, and so is the ratio to the ggml type of a subject's level. EDGEMOE_KERNEL
-// chooses the variant.
+// the other; times are of the processor, figures medians over rounds, and so is the ratio to the ggml type of a subject's level.
+// EDGEMOE_KERNEL chooses the variant.
 #include <dlfcn.h>
 #include <time.h>
 
@@ -111,9 +111,8 @@ struct Vectors {
 
 // 2^-8 in place of all scales and minimums keeps sums small.
 void set_scales(std::vector<uint8_t>& plane, const PlaneLayout& layout, Format format) {
-  const size_t end = format == Format::kT16 ? layout.midpoints : layout.midpoints;
   const size_t step = format == Format::kT16 ? 2 : format == Format::kSlicedQ6K ? 18 : 16;
-  for (size_t at = layout.scales; at + step <= end; at += step) {
+  for (size_t at = layout.scales; at + step <= layout.midpoints; at += step) {
     const uint16_t half = 0x1c00;
     if (format == Format::kSlicedQ6K) std::memcpy(plane.data() + at + 16, &half, 2);
     if (format != Format::kSlicedQ6K) std::memcpy(plane.data() + at, &half, 2);
@@ -290,7 +289,8 @@ void measure(const Case& c, const Ggml* ggml, int rounds) {
     for (const auto& subject : subjects) subject->speeds.push_back(run_round(*subject, c, macs));
   }
   std::printf("\n%lld rows of %lld, %d at a time, %d thread%s, %s\n", static_cast<long long>(c.rows),
-              static_cast<long long>(c.columns), c.count, c.threads, c.threads == 1 ? "" : "s", c.dram ? "from DRAM" : "in cache");
+              static_cast<long long>(c.columns), c.count, c.threads, c.threads == 1 ? "" : "s",
+              c.dram ? "from DRAM" : "in cache");
   for (const auto& subject : subjects) {
     const double speed = median(subject->speeds);
     const double bytes = static_cast<double>(subject->bytes) / (static_cast<double>(c.rows * c.columns) * c.count);

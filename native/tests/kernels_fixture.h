@@ -77,7 +77,9 @@ class RandomMatrix {
     matrix.columns = columns;
     matrix.biased_levels = biased_levels;
     if (format == Format::kT16) matrix.tables = _tables.get();
-    for (int level = 0; level <= last_level(format, true); ++level) fill_plane(level, format == Format::kT16 && (biased_levels >> level & 1));
+    for (int level = 0; level <= last_level(format, true); ++level) {
+      fill_plane(level, format == Format::kT16 && (biased_levels >> level & 1));
+    }
   }
 
   Matrix matrix;
@@ -100,7 +102,9 @@ class RandomMatrix {
     const bool biased = matrix.biased_levels >> level & 1;
     if (matrix.format != Format::kT16) return level == 0 ? 1 : 0;
     const size_t blocks = static_cast<size_t>((matrix.columns + 63) / 64);
-    const size_t last = biased ? 2 * rows : level == 0 ? 2 * rows * ((blocks + 3) / 4) : rows * blocks * code_bytes(matrix.format, level);
+    const size_t last = biased       ? 2 * rows
+                        : level == 0 ? 2 * rows * ((blocks + 3) / 4)
+                                     : rows * blocks * code_bytes(matrix.format, level);
     return last % 64 == 0 ? 0 : std::min<size_t>(64 - last % 64, 7);
   }
 

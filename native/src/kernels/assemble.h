@@ -1,5 +1,5 @@
 /// @file assemble.h
-/// ggml's blocks from slices, a 64-weight block at a time in 128-bit registers.
+/// k-quant blocks from slices, a 64-weight block at a time in 128-bit registers.
 ///
 /// A Lane has load16, load8 (8 bytes, their low nibbles followed by their high ones), store, both, either, left<n>, right<n>
 /// (of 16-bit elements or narrower: bits that cross bytes are masked) and of (a byte everywhere), pick (16-entry table).
@@ -57,7 +57,7 @@ struct Assembler {
     const V base = Lane::load16(planes.base + 16 * kBlockIndex);
     const V third = spread<0>(planes.third + 8 * kBlockIndex);
     const V low = Lane::either(spread<1>(planes.fourth + 8 * kBlockIndex), spread<0>(planes.last + 8 * kBlockIndex));
-    // The low bit of the base and the third plane's bit are the upper half of ggml's low nibble.
+    // The low bit of the base and the third plane's bit are the upper half of the block's low nibble.
     const V upper = Lane::either(Lane::both(Lane::template left<1>(base), Lane::of(0xaa)), third);
     Lane::store(qs + 32 * kBlockIndex, even(upper, low));
     Lane::store(qs + 32 * kBlockIndex + 16, odd(upper, low));

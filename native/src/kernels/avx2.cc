@@ -50,37 +50,37 @@ EDGEMOE_INLINE Nibbles join(__m256i high, __m256i low) {
 }
 
 template <int kLevel>
-EDGEMOE_INLINE Nibbles nibbles(const Cursor& row, int block, bool both, __m256i base) {
-  const __m256i third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1] + 8 * block, both);
+EDGEMOE_INLINE Nibbles nibbles(const Planes& planes, int64_t at, bool both, __m256i base) {
+  const __m256i third = load_spread<kLevel == 1 ? 0 : 1>(planes.codes[1] + at, both);
   if constexpr (kLevel == 1) {
     const __m256i mask = _mm256_set1_epi8(0x66);
     return {select(mask, _mm256_slli_epi16(base, 1), third),
             select(mask, _mm256_srli_epi16(base, 1), _mm256_srli_epi16(third, 2))};
   } else {
-    return join(base, _mm256_or_si256(third, load_spread<0>(row.codes[2] + 8 * block, both)));
+    return join(base, _mm256_or_si256(third, load_spread<0>(planes.codes[2] + at, both)));
   }
 }
 
 EDGEMOE_INLINE __m256i two(__m128i a, __m128i b) { return _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1); }
 
-// The table rows of groups k of two blocks, `selectors` pointing at the first block's.
-EDGEMOE_INLINE __m256i whole_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
-  return two(_mm_load_si128(reinterpret_cast<const __m128i*>(table[selectors[0]])),
-             _mm_load_si128(reinterpret_cast<const __m128i*>(table[selectors[4]])));
+// The table rows of groups k of two blocks, `offsets` pointing at the first block's.
+EDGEMOE_INLINE __m256i whole_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
+  return two(_mm_load_si128(reinterpret_cast<const __m128i*>(table[0] + offsets[0])),
+             _mm_load_si128(reinterpret_cast<const __m128i*>(table[0] + offsets[4])));
 }
 
 // Those of groups k and k + 1, 8 bytes each.
-EDGEMOE_INLINE __m256i half_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
+EDGEMOE_INLINE __m256i half_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
   const auto row = [&](int i) EDGEMOE_LAMBDA {
-    return _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[selectors[4 * i]])),
-                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[selectors[4 * i + 1]])));
+    return _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i])),
+                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i + 1])));
   };
   return two(row(0), row(1));
 }
 
 // Those of all four, 4 bytes each.
-EDGEMOE_INLINE __m256i quarter_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
-  const auto entry = [&](int g) EDGEMOE_LAMBDA { return load<int32_t>(table[selectors[g]]); };
+EDGEMOE_INLINE __m256i quarter_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
+  const auto entry = [&](int g) EDGEMOE_LAMBDA { return load<int32_t>(table[0] + offsets[g]); };
   const auto row = [&](int i) EDGEMOE_LAMBDA {
     return _mm_insert_epi32(
         _mm_insert_epi32(_mm_insert_epi32(_mm_cvtsi32_si128(entry(4 * i)), entry(4 * i + 1), 1), entry(4 * i + 2), 2),
@@ -94,25 +94,27 @@ struct Avx2 {
   using Ints = __m256i;
   using Floats = __m256;
   using Scales = X86Scales;
+  static constexpr int kRows = 4;
   static constexpr int kBatchRows = 2;
   static constexpr int kBatchTokens = 2;
   static constexpr bool kMatrix = false;
 
   // Bytes of group k of half h meet those of an activation from 64 k + 32 h on.
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, int64_t at, const uint16_t* offsets, int blocks,
+                                 Visit visit) {
     EDGEMOE_UNROLL
     for (int h = 0; h < 2; ++h) {
-      if (blocks > 2 * h) t16_half<kLevel>(tables, row, 2 * h, h, blocks > 2 * h + 1, visit);
+      if (blocks > 2 * h) t16_half<kLevel>(tables, planes, at + 16 * h, offsets + 8 * h, h, blocks > 2 * h + 1, visit);
     }
   }
 
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16_half(const T16Tables& tables, const Cursor& row, int block, int h, bool both, Visit visit) {
-    const uint8_t* selectors = row.selectors + 4 * block;
-    const __m256i base = load_two_bits(row.codes[0] + 16 * block, both);
+  static EDGEMOE_INLINE void t16_half(const T16Tables& tables, const Planes& planes, int64_t at, const uint16_t* offsets, int h,
+                                      bool both, Visit visit) {
+    const __m256i base = load_two_bits(planes.codes[0] + 2 * at, both);
     if constexpr (kLevel == 0) {
-      const __m256i table = quarter_rows(tables.rows[0], selectors);
+      const __m256i table = quarter_rows(tables.rows[0], offsets);
       const auto value = [&](__m256i v, char offset) EDGEMOE_LAMBDA {
         const __m256i code = _mm256_and_si256(v, _mm256_set1_epi8(3));
         return _mm256_shuffle_epi8(table, _mm256_or_si256(code, _mm256_set1_epi8(offset)));
@@ -122,30 +124,34 @@ struct Avx2 {
       visit(0, 4 + h, value(_mm256_srli_epi16(base, 4), 8));
       visit(0, 6 + h, value(_mm256_srli_epi16(base, 6), 12));
     } else if constexpr (kLevel == 1) {
-      const Nibbles codes = nibbles<1>(row, block, both, base);
+      const Nibbles codes = nibbles<1>(planes, at, both, base);
       const __m256i eight = _mm256_set1_epi8(8);
-      const __m256i first = half_rows(tables.rows[1], selectors);
-      const __m256i second = half_rows(tables.rows[1], selectors + 2);
+      const __m256i first = half_rows(tables.rows[1], offsets);
+      const __m256i second = half_rows(tables.rows[1], offsets + 2);
       // Bits 3 and 7 of the nibbles are 0, and a shuffle looks at bits 0 to 3 and 7 only.
       visit(0, 0 + h, _mm256_shuffle_epi8(first, codes.even));
       visit(0, 2 + h, _mm256_shuffle_epi8(first, _mm256_or_si256(codes.odd, eight)));
       visit(0, 4 + h, _mm256_shuffle_epi8(second, _mm256_srli_epi16(codes.even, 4)));
       visit(0, 6 + h, _mm256_shuffle_epi8(second, _mm256_or_si256(_mm256_srli_epi16(codes.odd, 4), eight)));
     } else {
-      visit_rows(tables.rows[2], selectors, nibbles<2>(row, block, both, base), 0, h, visit);
+      visit_rows(tables.rows[2], offsets, nibbles<2>(planes, at, both, base), 0, h, visit);
       if constexpr (kLevel == 3) {
-        visit_rows(tables.rows[3], selectors, join(base, load_two_bits(row.codes[3] + 16 * block, both)), 1, h, visit);
+        visit_rows(tables.rows[3], offsets, join(base, load_two_bits(planes.codes[3] + 2 * at, both)), 1, h, visit);
       }
     }
   }
 
   template <class Visit>
-  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint8_t* selectors, Nibbles codes, int part, int h,
+  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint16_t* offsets, Nibbles codes, int part, int h,
                                         Visit visit) {
-    visit(part, 0 + h, _mm256_shuffle_epi8(whole_rows(table, selectors), low_nibbles(codes.even)));
-    visit(part, 2 + h, _mm256_shuffle_epi8(whole_rows(table, selectors + 1), low_nibbles(codes.odd)));
-    visit(part, 4 + h, _mm256_shuffle_epi8(whole_rows(table, selectors + 2), high_nibbles(codes.even)));
-    visit(part, 6 + h, _mm256_shuffle_epi8(whole_rows(table, selectors + 3), high_nibbles(codes.odd)));
+    visit(part, 0 + h, _mm256_shuffle_epi8(whole_rows(table, offsets), low_nibbles(codes.even)));
+    visit(part, 2 + h, _mm256_shuffle_epi8(whole_rows(table, offsets + 1), low_nibbles(codes.odd)));
+    visit(part, 4 + h, _mm256_shuffle_epi8(whole_rows(table, offsets + 2), high_nibbles(codes.even)));
+    visit(part, 6 + h, _mm256_shuffle_epi8(whole_rows(table, offsets + 3), high_nibbles(codes.odd)));
+  }
+
+  static EDGEMOE_INLINE const uint16_t* selectors(const uint8_t* from, int64_t superblocks, const Scratch& scratch) {
+    return x86_offsets(from, superblocks, scratch.offsets);
   }
 
   static EDGEMOE_INLINE Bytes lookup(const uint8_t* midpoints) {
@@ -154,14 +160,14 @@ struct Avx2 {
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Cursor& row, Bytes lookup, Visit visit) {
+  static EDGEMOE_INLINE void slice(const Planes& planes, int64_t at, Bytes lookup, Visit visit) {
     EDGEMOE_UNROLL
-    for (int h = 0; h < 2; ++h) slice_half<kBits>(row, 2 * h, h, lookup, visit);
+    for (int h = 0; h < 2; ++h) slice_half<kBits>(planes, at + 16 * h, h, lookup, visit);
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice_half(const Cursor& row, int block, int h, Bytes lookup, Visit visit) {
-    const __m256i base = load_two_bits(row.codes[0] + 16 * block, true);
+  static EDGEMOE_INLINE void slice_half(const Planes& planes, int64_t at, int h, Bytes lookup, Visit visit) {
+    const __m256i base = load_two_bits(planes.codes[0] + 2 * at, true);
     if constexpr (kBits == 2) {
       const auto value = [&](__m256i v) EDGEMOE_LAMBDA {
         return _mm256_shuffle_epi8(lookup, _mm256_and_si256(v, _mm256_set1_epi8(3)));
@@ -171,10 +177,10 @@ struct Avx2 {
       visit(4 + h, value(_mm256_srli_epi16(base, 4)));
       visit(6 + h, value(_mm256_srli_epi16(base, 6)));
     } else {
-      const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(row, block, true, base);
+      const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(planes, at, true, base);
       const __m256i codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
-      const __m256i last = kBits == 5   ? load_spread<0>(row.codes[3] + 8 * block, true)
-                           : kBits == 6 ? load_two_bits(row.codes[3] + 16 * block, true)
+      const __m256i last = kBits == 5   ? load_spread<0>(planes.codes[3] + at, true)
+                           : kBits == 6 ? load_two_bits(planes.codes[3] + 2 * at, true)
                                         : _mm256_setzero_si256();
       EDGEMOE_UNROLL
       for (int k = 0; k < 4; ++k) {

@@ -8,12 +8,17 @@
 namespace edgemoe::kernels {
 namespace {
 
-// For gf2p8affineqb: moves bit j (0 to 3) of the low or the high nibble of a byte to bit 2 j + to.
-constexpr uint64_t spread_matrix(bool high, int to) {
+// A matrix for gf2p8affineqb that takes bit from[i] of each byte to bit i, or puts 0 there where from[i] is negative.
+constexpr int64_t bit_matrix(int b0, int b1, int b2, int b3, int b4, int b5, int b6, int b7) {
+  const int from[] = {b0, b1, b2, b3, b4, b5, b6, b7};
   uint64_t matrix = 0;
-  for (int j = 0; j < 4; ++j) matrix |= (uint64_t{1} << (j + (high ? 4 : 0))) << 8 * (7 - (2 * j + to));
-  return matrix;
+  for (int i = 0; i < 8; ++i) {
+    if (from[i] >= 0) matrix |= uint64_t{1} << (from[i] + 8 * (7 - i));
+  }
+  return static_cast<int64_t>(matrix);
 }
+
+constexpr int64_t kHighNibble = bit_matrix(4, 5, 6, 7, -1, -1, -1, -1);
 
 // Codes of k = 0 and 2 in the low and high nibbles of `even`, those of 1 and 3 in the nibbles of `odd`.
 struct Nibbles {
@@ -21,30 +26,45 @@ struct Nibbles {
   __m512i odd;
 };
 
+// `one` where the mask is set, else `other`. What is replaced is the first operand, so the mask, which lasts, is not it.
 EDGEMOE_INLINE __m512i select(__m512i mask, __m512i one, __m512i other) {
-  return _mm512_ternarylogic_epi32(mask, one, other, 0xca);
+  return _mm512_ternarylogic_epi32(other, one, mask, 0xd8);
 }
 
 EDGEMOE_INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-EDGEMOE_INLINE __m512i high_nibbles(__m512i v) { return low_nibbles(_mm512_srli_epi16(v, 4)); }
+// One instruction for a shift and a mask, and on other ports.
+EDGEMOE_INLINE __m512i high_nibbles(__m512i v) { return _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(kHighNibble), 0); }
 
 EDGEMOE_INLINE __m512i load_two_bits(const uint8_t* plane, int blocks) {
-  return _mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << 2 * blocks) - 1), plane);
+  __m512i bits = _mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << 2 * blocks) - 1), plane);
+  __asm__("" : "+v"(bits));  // compilers would load it again for each shift, and loads are what is short
+  return bits;
 }
 
-// Each block's 8 bytes twice: the low nibbles of the first copy are of bytes 0 to 7, the high ones of the second of 8 to 15.
-EDGEMOE_INLINE __m512i load_one_bit(const uint8_t* plane, int blocks) {
-  const __m256i bits = _mm256_maskz_loadu_epi64(static_cast<__mmask8>((1u << blocks) - 1), plane);
+EDGEMOE_INLINE __m256i load_one_bit(const uint8_t* plane, int blocks) {
+  return _mm256_maskz_loadu_epi64(static_cast<__mmask8>((1u << blocks) - 1), plane);
+}
+
+// Each block's 8 bytes twice, for matrices that take the low nibbles (of bytes 0 to 7 of a 2-bit plane) from the first copy
+// and the high ones (of bytes 8 to 15) from the second.
+EDGEMOE_INLINE __m512i twice(__m256i bits) {
   return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_castsi256_si512(bits));
 }
 
-// A 1-bit plane in the places of a 2-bit plane: its bit for k at bit 2 k + kTo.
-template <int kTo>
-EDGEMOE_INLINE __m512i load_spread(const uint8_t* plane, int blocks) {
-  constexpr int64_t kLow = static_cast<int64_t>(spread_matrix(false, kTo));
-  constexpr int64_t kHigh = static_cast<int64_t>(spread_matrix(true, kTo));
-  const __m512i matrix = _mm512_setr_epi64(kLow, kHigh, kLow, kHigh, kLow, kHigh, kLow, kHigh);
-  return _mm512_gf2p8affine_epi64_epi8(load_one_bit(plane, blocks), matrix, 0);
+template <int64_t kFirst, int64_t kSecond, int kXor>
+EDGEMOE_INLINE __m512i arrange(__m512i v) {
+  const __m512i matrix = _mm512_setr_epi64(kFirst, kSecond, kFirst, kSecond, kFirst, kSecond, kFirst, kSecond);
+  return _mm512_gf2p8affine_epi64_epi8(v, matrix, kXor);
+}
+
+// Two 1-bit planes as one 2-bit plane.
+EDGEMOE_INLINE __m512i weave(__m256i high, __m256i low) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  const __m256i first = _mm256_ternarylogic_epi32(_mm256_slli_epi16(low, 4), high, mask, 0xd8);
+  const __m256i second = _mm256_ternarylogic_epi32(_mm256_srli_epi16(high, 4), low, mask, 0xe4);
+  const __m512i nibbles = _mm512_permutex2var_epi64(_mm512_castsi256_si512(first), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+                                                    _mm512_castsi256_si512(second));
+  return _mm512_gf2p8affine_epi64_epi8(nibbles, _mm512_set1_epi64(bit_matrix(4, 0, 5, 1, 6, 2, 7, 3)), 0);
 }
 
 // Two 2-bit planes side by side.
@@ -53,16 +73,18 @@ EDGEMOE_INLINE Nibbles join(__m512i high, __m512i low) {
   return {select(mask, _mm512_slli_epi16(high, 2), low), select(mask, high, _mm512_srli_epi16(low, 2))};
 }
 
-template <int kLevel>
-EDGEMOE_INLINE Nibbles nibbles(const Cursor& row, int blocks, __m512i base) {
-  const __m512i third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1], blocks);
-  if constexpr (kLevel == 1) {
-    const __m512i mask = _mm512_set1_epi8(0x66);
-    return {select(mask, _mm512_slli_epi16(base, 1), third),
-            select(mask, _mm512_srli_epi16(base, 1), _mm512_srli_epi16(third, 2))};
-  } else {
-    return join(base, _mm512_or_si512(third, load_spread<0>(row.codes[2], blocks)));
-  }
+// Codes of level 3, kOdd above those in the low nibbles of `odd`.
+template <int kOdd>
+EDGEMOE_INLINE Nibbles three_bits(const Planes& planes, int64_t at, int blocks, __m512i base) {
+  const __m512i third = twice(load_one_bit(planes.codes[1] + at, blocks));
+  const __m512i even = arrange<bit_matrix(0, -1, -1, -1, 2, -1, -1, -1), bit_matrix(4, -1, -1, -1, 6, -1, -1, -1), 0>(third);
+  const __m512i odd = arrange<bit_matrix(1, -1, -1, -1, 3, -1, -1, -1), bit_matrix(5, -1, -1, -1, 7, -1, -1, -1), kOdd>(third);
+  const __m512i mask = _mm512_set1_epi8(0x66);
+  return {select(mask, _mm512_slli_epi16(base, 1), even), select(mask, _mm512_srli_epi16(base, 1), odd)};
+}
+
+EDGEMOE_INLINE Nibbles four_bits(const Planes& planes, int64_t at, int blocks, __m512i base) {
+  return join(base, weave(load_one_bit(planes.codes[1] + at, blocks), load_one_bit(planes.codes[2] + at, blocks)));
 }
 
 EDGEMOE_INLINE __m512i four(__m128i a, __m128i b, __m128i c, __m128i d) {
@@ -71,32 +93,34 @@ EDGEMOE_INLINE __m512i four(__m128i a, __m128i b, __m128i c, __m128i d) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-// The table rows of groups k of the four blocks, `selectors` pointing at the first block's.
-EDGEMOE_INLINE __m512i whole_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
+// The table rows of groups k of the four blocks, `offsets` pointing at the first block's.
+EDGEMOE_INLINE __m512i whole_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
   const auto row = [&](int i) EDGEMOE_LAMBDA {
-    return _mm_load_si128(reinterpret_cast<const __m128i*>(table[selectors[4 * i]]));
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i]));
   };
   return four(row(0), row(1), row(2), row(3));
 }
 
 // Those of groups k and k + 1, 8 bytes each.
-EDGEMOE_INLINE __m512i half_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
+EDGEMOE_INLINE __m512i half_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
   const auto row = [&](int i) EDGEMOE_LAMBDA {
-    return _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[selectors[4 * i]])),
-                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[selectors[4 * i + 1]])));
+    return _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i])),
+                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i + 1])));
   };
   return four(row(0), row(1), row(2), row(3));
 }
 
 // Those of all four, 4 bytes each.
-EDGEMOE_INLINE __m512i quarter_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
-  const auto entry = [&](int g) EDGEMOE_LAMBDA { return load<int32_t>(table[selectors[g]]); };
-  const auto row = [&](int i) EDGEMOE_LAMBDA {
-    const __m128i first = _mm_cvtsi32_si128(entry(4 * i));
-    return _mm_insert_epi32(_mm_insert_epi32(_mm_insert_epi32(first, entry(4 * i + 1), 1), entry(4 * i + 2), 2), entry(4 * i + 3),
-                            3);
+EDGEMOE_INLINE __m512i quarter_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
+  // Broadcasts under a mask are loads and blends, of which the processor does more at a time than of inserts.
+  const auto eight = [&](const uint16_t* from) EDGEMOE_LAMBDA {
+    const auto entry = [&](int g) EDGEMOE_LAMBDA { return _mm_cvtsi32_si128(load<int32_t>(table[0] + from[g])); };
+    __m256i rows = _mm256_castsi128_si256(entry(0));
+    EDGEMOE_UNROLL
+    for (int g = 1; g < 8; ++g) rows = _mm256_mask_broadcastd_epi32(rows, static_cast<__mmask8>(1u << g), entry(g));
+    return rows;
   };
-  return four(row(0), row(1), row(2), row(3));
+  return _mm512_inserti64x4(_mm512_castsi256_si512(eight(offsets)), eight(offsets + 8), 1);
 }
 
 struct Avx512 {
@@ -104,17 +128,18 @@ struct Avx512 {
   using Ints = __m512i;
   using Floats = __m512;
   using Scales = X86Scales;
+  static constexpr int kRows = 4;
   static constexpr int kBatchRows = 4;
   static constexpr int kBatchTokens = 3;
   static constexpr bool kMatrix = false;
 
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {
-    const uint8_t* selectors = row.selectors;
-    const __m512i base = load_two_bits(row.codes[0], blocks);
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, int64_t at, const uint16_t* offsets, int blocks,
+                                 Visit visit) {
+    const __m512i base = load_two_bits(planes.codes[0] + 2 * at, blocks);
     if constexpr (kLevel == 0) {
       const __m512i three = _mm512_set1_epi8(3);
-      const __m512i table = quarter_rows(tables.rows[0], selectors);
+      const __m512i table = quarter_rows(tables.rows[0], offsets);
       // (v & 3) | group offset
       const auto value = [&](__m512i v, char offset) EDGEMOE_LAMBDA {
         return _mm512_shuffle_epi8(table, _mm512_ternarylogic_epi32(v, three, _mm512_set1_epi8(offset), 0xea));
@@ -124,28 +149,33 @@ struct Avx512 {
       visit(0, 2, value(_mm512_srli_epi16(base, 4), 8));
       visit(0, 3, value(_mm512_srli_epi16(base, 6), 12));
     } else if constexpr (kLevel == 1) {
-      const Nibbles codes = nibbles<1>(row, blocks, base);
-      const __m512i eight = _mm512_set1_epi8(8);
-      const __m512i first = half_rows(tables.rows[1], selectors);
-      const __m512i second = half_rows(tables.rows[1], selectors + 2);
-      // Bits 3 and 7 of the nibbles are 0, and a shuffle looks at bits 0 to 3 and 7 only.
+      const Nibbles codes = three_bits<8>(planes, at, blocks, base);
+      const __m512i first = half_rows(tables.rows[1], offsets);
+      const __m512i second = half_rows(tables.rows[1], offsets + 2);
+      // A shuffle looks at bits 0 to 3 and 7 only, and bit 7 of the nibbles is 0.
       visit(0, 0, _mm512_shuffle_epi8(first, codes.even));
-      visit(0, 1, _mm512_shuffle_epi8(first, _mm512_or_si512(codes.odd, eight)));
+      visit(0, 1, _mm512_shuffle_epi8(first, codes.odd));
       visit(0, 2, _mm512_shuffle_epi8(second, _mm512_srli_epi16(codes.even, 4)));
-      visit(0, 3, _mm512_shuffle_epi8(second, _mm512_or_si512(_mm512_srli_epi16(codes.odd, 4), eight)));
+      visit(0, 3, _mm512_shuffle_epi8(second, arrange<kHighNibble, kHighNibble, 8>(codes.odd)));
     } else {
-      const Nibbles codes = nibbles<2>(row, blocks, base);
-      visit_rows(tables.rows[2], selectors, codes, 0, visit);
-      if constexpr (kLevel == 3) visit_rows(tables.rows[3], selectors, join(base, load_two_bits(row.codes[3], blocks)), 1, visit);
+      visit_rows(tables.rows[2], offsets, four_bits(planes, at, blocks, base), 0, visit);
+      if constexpr (kLevel == 3) {
+        visit_rows(tables.rows[3], offsets, join(base, load_two_bits(planes.codes[3] + 2 * at, blocks)), 1, visit);
+      }
     }
   }
 
   template <class Visit>
-  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint8_t* selectors, Nibbles codes, int part, Visit visit) {
-    visit(part, 0, _mm512_shuffle_epi8(whole_rows(table, selectors), low_nibbles(codes.even)));
-    visit(part, 1, _mm512_shuffle_epi8(whole_rows(table, selectors + 1), low_nibbles(codes.odd)));
-    visit(part, 2, _mm512_shuffle_epi8(whole_rows(table, selectors + 2), high_nibbles(codes.even)));
-    visit(part, 3, _mm512_shuffle_epi8(whole_rows(table, selectors + 3), high_nibbles(codes.odd)));
+  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint16_t* offsets, Nibbles codes, int part,
+                                        Visit visit) {
+    visit(part, 0, _mm512_shuffle_epi8(whole_rows(table, offsets), low_nibbles(codes.even)));
+    visit(part, 1, _mm512_shuffle_epi8(whole_rows(table, offsets + 1), low_nibbles(codes.odd)));
+    visit(part, 2, _mm512_shuffle_epi8(whole_rows(table, offsets + 2), high_nibbles(codes.even)));
+    visit(part, 3, _mm512_shuffle_epi8(whole_rows(table, offsets + 3), high_nibbles(codes.odd)));
+  }
+
+  static EDGEMOE_INLINE const uint16_t* selectors(const uint8_t* from, int64_t superblocks, const Scratch& scratch) {
+    return x86_offsets(from, superblocks, scratch.offsets);
   }
 
   static EDGEMOE_INLINE Bytes lookup(const uint8_t* midpoints) {
@@ -154,8 +184,8 @@ struct Avx512 {
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Cursor& row, Bytes lookup, Visit visit) {
-    const __m512i base = load_two_bits(row.codes[0], 4);
+  static EDGEMOE_INLINE void slice(const Planes& planes, int64_t at, Bytes lookup, Visit visit) {
+    const __m512i base = load_two_bits(planes.codes[0] + 2 * at, 4);
     if constexpr (kBits == 2) {
       const auto value = [&](__m512i v) EDGEMOE_LAMBDA {
         return _mm512_shuffle_epi8(lookup, _mm512_and_si512(v, _mm512_set1_epi8(3)));
@@ -166,10 +196,10 @@ struct Avx512 {
       visit(3, value(_mm512_srli_epi16(base, 6)));
       return;
     } else {
-      const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(row, 4, base);
+      const Nibbles n = kBits == 3 ? three_bits<0>(planes, at, 4, base) : four_bits(planes, at, 4, base);
       const __m512i codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
-      const __m512i last = kBits == 5   ? load_spread<0>(row.codes[3], 4)
-                           : kBits == 6 ? load_two_bits(row.codes[3], 4)
+      const __m512i last = kBits == 5   ? weave(_mm256_setzero_si256(), load_one_bit(planes.codes[3] + at, 4))
+                           : kBits == 6 ? load_two_bits(planes.codes[3] + 2 * at, 4)
                                         : _mm512_setzero_si512();
       EDGEMOE_UNROLL
       for (int k = 0; k < 4; ++k) {
@@ -205,7 +235,9 @@ struct Avx512 {
   }
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return _mm512_slli_epi32(a, 4); }
-  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) { return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512(q)); }
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
+    return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512(q));
+  }
   static EDGEMOE_INLINE Floats step(Floats sum, Ints total, float scale) {
     return _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_set1_ps(scale), sum);
   }

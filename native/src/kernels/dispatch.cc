@@ -28,10 +28,12 @@ const Variant& chosen() {
 Scratch scratch_for(int64_t superblocks) {
   thread_local std::vector<uint8_t> memory;
   const size_t weights = static_cast<size_t>(superblocks) * kSuperblock * kMaxBatchRows;
-  const size_t bytes = weights * kMaxParts + static_cast<size_t>(superblocks) * 4 * kMaxBatchRows + 64;
+  const size_t scales = (static_cast<size_t>(superblocks) * 4 * kMaxBatchRows + 63) / 64 * 64;
+  const size_t bytes = weights * kMaxParts + scales + static_cast<size_t>(superblocks) * 32 * kMaxBatchRows + 64;
   if (memory.size() < bytes) memory.resize(bytes);
   uint8_t* aligned = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
-  return {aligned, reinterpret_cast<float*>(aligned + weights * kMaxParts)};
+  uint8_t* rest = aligned + weights * kMaxParts;
+  return {aligned, reinterpret_cast<float*>(rest), reinterpret_cast<uint16_t*>(rest + scales)};
 }
 
 void check_rows(const Source& source, int64_t begin, int64_t end) {

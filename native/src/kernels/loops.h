@@ -5,8 +5,9 @@
 /// all. Both take the same integers in the same lanes and the same float steps, so how calls are batched changes no bit.
 ///
 /// An Isa has: Bytes, Ints, Floats (registers); kRows (rows at a time with one activation), kBatchRows and kBatchTokens;
-/// t16<level>(row, superblock, blocks, visit(part, index, Bytes)) and slice<bits>(row, superblock, lookup, visit(index,
-/// Bytes)), which give the bytes that meet the activation's bytes from sizeof(Bytes) * index on; and the arithmetic below.
+/// t16<level>(tables, planes, at, selectors, blocks, visit(part, index, Bytes)) and slice<bits>(planes, at, lookup,
+/// visit(index, Bytes)), which give the bytes that meet the activation's bytes from sizeof(Bytes) * index on;
+/// and the arithmetic below.
 #pragma once
 
 #include "bits.h"
@@ -17,112 +18,109 @@
 #define EDGEMOE_UNROLL _Pragma("GCC unroll 16")
 #endif
 #define EDGEMOE_INLINE __attribute__((always_inline)) inline
-#ifndef EDGEMOE_AHEAD
-#define EDGEMOE_AHEAD 32
-#endif
 #define EDGEMOE_LAMBDA __attribute__((always_inline))
+#define EDGEMOE_APART __attribute__((noinline))  // big loops, each with the registers to itself
 
 namespace edgemoe::kernels {
 namespace {
 
 constexpr int kTokenTile = 128;  // activations whose bytes stay in the second-level cache while all rows pass
-
-inline int64_t code_stride(const Source& source, int level) {
-  return level == 0 || (level == 3 && source.format != Format::kSlicedQ5K) ? 16 : 8;
-}
+constexpr int64_t kAhead = 32;   // superblocks between what is asked for and what is in use
 
 inline int64_t scale_stride(const Source& source) {
   return source.format == Format::kT16 ? 2 : source.format == Format::kSlicedQ6K ? 18 : 16;
 }
 
-/// @brief Where a superblock's planes are. Rows follow one another, so it goes on from row to row.
-struct Cursor {
+/// @brief The planes of all rows. Rows follow one another, so one number says where a kernel is: `at`, 8 for each block before.
+struct Planes {
   const uint8_t* codes[kLevelCount];
-  const uint8_t* selectors;
-  const uint8_t* scales;
 
-  static EDGEMOE_INLINE Cursor at(const Source& source, int64_t row) {
-    Cursor result{};
-    for (int i = 0; i <= source.level; ++i) result.codes[i] = source.codes[i] + row * source.blocks * code_stride(source, i);
-    if (source.selectors) result.selectors = source.selectors + row * source.superblocks * 16;
-    result.scales = source.scales + row * source.superblocks * scale_stride(source);
-    return result;
+  static EDGEMOE_INLINE Planes of(const Source& source) {
+    return {{source.codes[0], source.codes[1], source.codes[2], source.codes[3]}};
   }
 
-  // Planes are read once and in order, but as several streams, of which the processor foresees less than of one.
-  template <int kLevel>
-  EDGEMOE_INLINE void foresee() const {
-    constexpr int kAhead = EDGEMOE_AHEAD;
-    __builtin_prefetch(codes[0] + 64 * kAhead);
-    if constexpr (kLevel >= 1) __builtin_prefetch(codes[1] + 32 * kAhead);
-    if constexpr (kLevel >= 2) __builtin_prefetch(codes[2] + 32 * kAhead);
-    if constexpr (kLevel >= 3) __builtin_prefetch(codes[3] + 64 * kAhead);
-    __builtin_prefetch(selectors + 16 * kAhead);
-  }
-
-  template <int kLevel>
-  EDGEMOE_INLINE void pass(int blocks) {
-    codes[0] += 16 * blocks;
-    if constexpr (kLevel >= 1) codes[1] += 8 * blocks;
-    if constexpr (kLevel >= 2) codes[2] += 8 * blocks;
-    if constexpr (kLevel >= 3) codes[3] += 16 * blocks;
-    selectors += 16;
+  // Planes are read once and in order, but as several streams, of which the processor foresees less than of one. Half a line
+  // of a 1-bit plane is a superblock's, so every second call asks for it.
+  template <int kBits>
+  EDGEMOE_INLINE void foresee(int64_t superblock, bool odd) const {
+    const int64_t at = superblock + kAhead;
+    __builtin_prefetch(codes[0] + 64 * at);
+    if (kBits >= 3 && !odd) __builtin_prefetch(codes[1] + 32 * at);
+    if (kBits >= 4 && !odd) __builtin_prefetch(codes[2] + 32 * at);
+    if (kBits >= 6) __builtin_prefetch(codes[3] + 64 * at);
   }
 };
-
-inline int blocks_in(const Source& source, int64_t superblock) {
-  const int64_t left = source.blocks - 4 * superblock;
-  return left < 4 ? static_cast<int>(left) : 4;
-}
 
 template <class Isa, int kLevel>
 struct T16Kernel {
   using Bytes = typename Isa::Bytes;
   using Ints = typename Isa::Ints;
   using Floats = typename Isa::Floats;
+  static constexpr int kBits = kLevels[kLevel];
   static constexpr int kParts = kLevel == 3 ? 2 : 1;
 
   // Level 6 counts in sixteenths, so its scale is that much smaller.
   static constexpr float kUnit = kLevel == 3 ? 1.0f / 16 : 1.0f;
 
-  // All superblocks of the row that the cursor is at; the last one may be short.
+  // Superblocks of a row in order, of which the last one may be short.
   template <class Step>
-  static EDGEMOE_INLINE void walk(const Source& source, Cursor* cursor, Step step) {
+  static EDGEMOE_INLINE void walk(const Source& source, Step step) {
     const int64_t full = source.blocks / 4;
-    for (int64_t s = 0; s < full; ++s) {
-      step(s, 4);
-      cursor->template pass<kLevel>(4);
-    }
+    for (int64_t s = 0; s < full; ++s) step(s, 4);
     const int left = static_cast<int>(source.blocks % 4);
-    if (left == 0) return;
-    step(full, left);
-    cursor->template pass<kLevel>(left);
+    if (left != 0) step(full, left);
   }
 
-  static void one(const Source& source, int64_t begin, int64_t end, const Activation& x, float* y, float* d) {
-    Cursor cursor = Cursor::at(source, begin);
+  static EDGEMOE_INLINE const auto* selectors_of(const Source& source, int64_t row, int count, const Scratch& scratch) {
+    return Isa::selectors(source.selectors + 16 * row * source.superblocks, count * source.superblocks, scratch);
+  }
+
+  // kCount rows share the loads of the activation.
+  template <int kCount>
+  static EDGEMOE_APART void one(const Source& source, int64_t row, const Activation& x, float* y, const Scratch& scratch) {
     const T16Tables& tables = *source.tables;
-    for (int64_t row = begin; row < end; ++row) {
-      Isa::products(source.scales + 2 * row * source.superblocks, x.d, source.superblocks, kUnit, d);
-      Floats sum = Isa::no_floats();
-      walk(source, &cursor, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
-        const int8_t* q = x.q + kSuperblock * s;
-        cursor.template foresee<kLevel>();
-        Ints part[2] = {Isa::start(x.correction + 4 * s), Isa::start(x.correction + 4 * s)};
-        Isa::template t16<kLevel>(tables, cursor, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
-          part[p] = Isa::dot(part[p], value, q + static_cast<int>(sizeof(Bytes)) * i);
-        });
-        sum = Isa::step(sum, kParts == 2 ? Isa::add(Isa::sixteenfold(part[0]), part[1]) : part[0], d[s]);
-      });
-      y[row] = Isa::total(sum);
+    const Planes planes = Planes::of(source);
+    const int64_t stride = source.superblocks;
+    const auto* const selectors = selectors_of(source, row, kCount, scratch);
+    const uint8_t* const ahead = source.selectors + 16 * (row * stride + kAhead);
+    float* const d = scratch.scales;
+    Floats sum[kCount];
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) {
+      Isa::products(source.scales + 2 * (row + r) * stride, x.d, stride, kUnit, d + r * stride);
+      sum[r] = Isa::no_floats();
     }
+    walk(source, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
+      const int8_t* q = x.q + kSuperblock * s;
+      __builtin_prefetch(ahead + 16 * kCount * s);
+      EDGEMOE_UNROLL
+      for (int r = 0; r < kCount; ++r) {
+        const int64_t at = 8 * (row + r) * source.blocks + 32 * s;
+        planes.foresee<kBits>(row * stride + kCount * s + r, r % 2 != 0);
+        // Two chains of additions for each part, since one is as long as the rest of the work.
+        const Ints start = Isa::start(x.correction + 4 * s);
+        Ints part[2][2] = {{start, Isa::no_ints()}, {start, Isa::no_ints()}};
+        const auto* const chosen = selectors + 16 * (r * stride + s);
+        Isa::template t16<kLevel>(tables, planes, at, chosen, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+          part[p][i & 1] = Isa::dot(part[p][i & 1], value, q + static_cast<int>(sizeof(Bytes)) * i);
+        });
+        const Ints coarse = Isa::add(part[0][0], part[0][1]);
+        const Ints all = kParts == 2 ? Isa::add(Isa::sixteenfold(coarse), Isa::add(part[1][0], part[1][1])) : coarse;
+        sum[r] = Isa::step(sum[r], all, d[r * stride + s]);
+      }
+    });
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) y[row + r] = Isa::total(sum[r]);
   }
 
-  static void unpack(const Source& source, int64_t row, uint8_t* out) {
-    Cursor cursor = Cursor::at(source, row);
-    walk(source, &cursor, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
+  static EDGEMOE_APART void unpack(const Source& source, int64_t row, uint8_t* out, const Scratch& scratch) {
+    const Planes planes = Planes::of(source);
+    const auto* const selectors = selectors_of(source, row, 1, scratch);
+    walk(source, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
       uint8_t* to = out + s * kParts * kSuperblock;
-      Isa::template t16<kLevel>(*source.tables, cursor, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+      const int64_t at = 8 * row * source.blocks + 32 * s;
+      const auto* const chosen = selectors + 16 * s;
+      Isa::template t16<kLevel>(*source.tables, planes, at, chosen, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
         Isa::store(to + p * kSuperblock + static_cast<int>(sizeof(Bytes)) * i, value);
       });
     });
@@ -145,7 +143,8 @@ struct T16Kernel {
   }
 
   template <int kCount, int kTokens>
-  static void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
+  static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y,
+                                  const Scratch& scratch) {
     const int64_t stride = source.superblocks * kSuperblock * kParts;
     Activation a[kTokens];
     Floats sum[kCount][kTokens];
@@ -201,9 +200,9 @@ struct T16Kernel {
 
   static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
     for (int r = 0; r < count; ++r) {
-      unpack(source, row + r, scratch.values + r * source.superblocks * kSuperblock * kParts);
-      Isa::halves(source.scales + 2 * (row + r) * source.superblocks, source.superblocks, kUnit, scratch.scales + r * source.superblocks);
+      unpack(source, row + r, scratch.values + r * source.superblocks * kSuperblock * kParts, scratch);
     }
+    Isa::halves(source.scales + 2 * row * source.superblocks, count * source.superblocks, kUnit, scratch.scales);
   }
 };
 
@@ -225,46 +224,40 @@ struct SliceKernel {
     return Isa::step_back(sum, Isa::minimums(w, x.sums + 32 * s), w.m * dx);
   }
 
-  static void one(const Source& source, int64_t begin, int64_t end, const Activation& x, float* y, float*) {
+  template <int kCount>
+  static EDGEMOE_APART void one(const Source& source, int64_t row, const Activation& x, float* y, const Scratch&) {
     const float unit = slice_unit(source);
     const Bytes lookup = Isa::lookup(source.midpoints);
-    Cursor cursor = Cursor::at(source, begin);
-    for (int64_t row = begin; row < end; ++row) {
-      Floats sum = Isa::no_floats();
-      for (int64_t s = 0; s < source.superblocks; ++s) {
-        const int8_t* q = x.q + kSuperblock * s;
-        foresee(cursor);
-        const Scales w = scales(source, cursor.scales);
+    const Planes planes = Planes::of(source);
+    const int64_t stride = scale_stride(source);
+    Floats sum[kCount];
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) sum[r] = Isa::no_floats();
+    for (int64_t s = 0; s < source.superblocks; ++s) {
+      const int8_t* q = x.q + kSuperblock * s;
+      EDGEMOE_UNROLL
+      for (int r = 0; r < kCount; ++r) {
+        const int64_t superblock = (row + r) * source.superblocks + s;
+        const uint8_t* from = source.scales + superblock * stride;
+        const int64_t linear = row * source.superblocks + kCount * s + r;
+        planes.foresee<kBits>(linear, r % 2 != 0);
+        if (r % 4 == 0) __builtin_prefetch(source.scales + (linear + kAhead) * stride);
+        const Scales w = scales(source, from);
         Ints total = Isa::no_ints();
-        Isa::template slice<kBits>(cursor, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+        Isa::template slice<kBits>(planes, 32 * superblock, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
           const Ints partial = Isa::dot(Isa::no_ints(), value, q + static_cast<int>(sizeof(Bytes)) * i);
           total = Isa::weigh(total, partial, w, i);
         });
-        sum = finish(sum, total, w, x, s, unit);
-        pass(source, &cursor);
+        sum[r] = finish(sum[r], total, w, x, s, unit);
       }
-      y[row] = Isa::total(sum);
     }
-  }
-
-  static EDGEMOE_INLINE void foresee(const Cursor& cursor) {
-    constexpr int kAhead = EDGEMOE_AHEAD;
-    __builtin_prefetch(cursor.codes[0] + 64 * kAhead);
-    if constexpr (kBits >= 3) __builtin_prefetch(cursor.codes[1] + 32 * kAhead);
-    if constexpr (kBits >= 4) __builtin_prefetch(cursor.codes[2] + 32 * kAhead);
-    __builtin_prefetch(cursor.scales + 16 * kAhead);
-  }
-
-  static EDGEMOE_INLINE void pass(const Source& source, Cursor* cursor) {
-    cursor->codes[0] += 64;
-    if constexpr (kBits >= 3) cursor->codes[1] += 32;
-    if constexpr (kBits >= 4) cursor->codes[2] += 32;
-    if constexpr (kBits >= 5) cursor->codes[3] += kBits == 5 ? 32 : 64;
-    cursor->scales += scale_stride(source);
+    EDGEMOE_UNROLL
+    for (int r = 0; r < kCount; ++r) y[row + r] = Isa::total(sum[r]);
   }
 
   template <int kCount, int kTokens>
-  static void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y, const Scratch& scratch) {
+  static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y,
+                                  const Scratch& scratch) {
     const float unit = slice_unit(source);
     EDGEMOE_UNROLL
     for (int r = 0; r < kCount; ++r) {
@@ -302,9 +295,10 @@ struct SliceKernel {
   static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
     const Bytes lookup = Isa::lookup(source.midpoints);
     uint8_t* out = scratch.values;
-    Cursor cursor = Cursor::at(source, row);
-    for (int64_t s = 0; s < count * source.superblocks; ++s, out += kSuperblock, pass(source, &cursor)) {
-      Isa::template slice<kBits>(cursor, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+    const Planes planes = Planes::of(source);
+    int64_t at = 32 * row * source.superblocks;
+    for (int64_t s = 0; s < count * source.superblocks; ++s, out += kSuperblock, at += 32) {
+      Isa::template slice<kBits>(planes, at, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
         Isa::store(out + static_cast<int>(sizeof(Bytes)) * i, value);
       });
     }
@@ -323,9 +317,17 @@ void multiply_rows(const Source& source, int64_t row, const uint8_t* const* x, i
 }
 
 template <class Isa, class Kernel>
+void multiply_one(const Source& source, int64_t begin, int64_t end, const uint8_t* x, float* y, const Scratch& scratch) {
+  const Activation a = Activation::of(x, source.superblocks);
+  int64_t row = begin;
+  for (; row + Isa::kRows <= end; row += Isa::kRows) Kernel::template one<Isa::kRows>(source, row, a, y, scratch);
+  for (; row < end; ++row) Kernel::template one<1>(source, row, a, y, scratch);
+}
+
+template <class Isa, class Kernel>
 void multiply_by(const Source& source, int64_t begin, int64_t end, const uint8_t* const* x, int count, float* const* y,
                  const Scratch& scratch) {
-  if (count == 1) return Kernel::one(source, begin, end, Activation::of(x[0], source.superblocks), y[0], scratch.scales);
+  if (count == 1) return multiply_one<Isa, Kernel>(source, begin, end, x[0], y[0], scratch);
   for (int t = 0; t < count; t += kTokenTile) {
     const int tokens = count - t < kTokenTile ? count - t : kTokenTile;
     int64_t row = begin;

@@ -78,13 +78,13 @@ EDGEMOE_INLINE Nibbles join(uint8x16_t high, uint8x16_t low) {
 }
 
 template <int kLevel>
-EDGEMOE_INLINE Nibbles nibbles(const Cursor& row, int block, uint8x16_t base) {
-  const uint8x16_t third = load_spread<kLevel == 1 ? 0 : 1>(row.codes[1] + 8 * block);
+EDGEMOE_INLINE Nibbles nibbles(const Planes& planes, int64_t at, uint8x16_t base) {
+  const uint8x16_t third = load_spread<kLevel == 1 ? 0 : 1>(planes.codes[1] + at);
   if constexpr (kLevel == 1) {
     const uint8x16_t mask = vdupq_n_u8(0x66);
     return {vbslq_u8(mask, vshlq_n_u8(base, 1), third), vbslq_u8(mask, vshrq_n_u8(base, 1), vshrq_n_u8(third, 2))};
   } else {
-    return join(base, vorrq_u8(third, load_spread<0>(row.codes[2] + 8 * block)));
+    return join(base, vorrq_u8(third, load_spread<0>(planes.codes[2] + at)));
   }
 }
 
@@ -128,16 +128,18 @@ struct Neon {
   using Ints = int32x4_t;
   using Floats = float;
   using Scales = NeonScales;
+  static constexpr int kRows = 4;
   static constexpr int kBatchRows = 4;
   static constexpr int kBatchTokens = 2;
   static constexpr bool kMatrix = false;
 
   // Bytes of group k of block i meet those of an activation from 64 k + 16 i on.
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Cursor& row, int blocks, Visit visit) {
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, int64_t at, const uint8_t* all, int blocks,
+                                 Visit visit) {
     for (int i = 0; i < blocks; ++i) {
-      const uint8_t* selectors = row.selectors + 4 * i;
-      const uint8x16_t base = vld1q_u8(row.codes[0] + 16 * i);
+      const uint8_t* selectors = all + 4 * i;
+      const uint8x16_t base = vld1q_u8(planes.codes[0] + 2 * at + 16 * i);
       if constexpr (kLevel == 0) {
         const uint8x16_t table = quarter_rows(tables.rows[0], selectors);
         const auto value = [&](uint8x16_t v, uint8_t offset) EDGEMOE_LAMBDA {
@@ -148,7 +150,7 @@ struct Neon {
         visit(0, 8 + i, value(vshrq_n_u8(base, 4), 8));
         visit(0, 12 + i, value(vshrq_n_u8(base, 6), 12));
       } else if constexpr (kLevel == 1) {
-        const Nibbles codes = nibbles<1>(row, i, base);
+        const Nibbles codes = nibbles<1>(planes, at + 8 * i, base);
         const uint8x16_t eight = vdupq_n_u8(8);
         const uint8x16_t first = half_rows(tables.rows[1], selectors);
         const uint8x16_t second = half_rows(tables.rows[1], selectors + 2);
@@ -157,8 +159,11 @@ struct Neon {
         visit(0, 8 + i, vqtbl1q_u8(second, high_nibbles(codes.even)));
         visit(0, 12 + i, vqtbl1q_u8(second, vorrq_u8(high_nibbles(codes.odd), eight)));
       } else {
-        visit_rows(tables.rows[2], selectors, nibbles<2>(row, i, base), 0, i, visit);
-        if constexpr (kLevel == 3) visit_rows(tables.rows[3], selectors, join(base, vld1q_u8(row.codes[3] + 16 * i)), 1, i, visit);
+        visit_rows(tables.rows[2], selectors, nibbles<2>(planes, at + 8 * i, base), 0, i, visit);
+        if constexpr (kLevel == 3) {
+          const uint8x16_t last = vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
+          visit_rows(tables.rows[3], selectors, join(base, last), 1, i, visit);
+        }
       }
     }
   }
@@ -172,15 +177,18 @@ struct Neon {
     visit(part, 12 + i, vqtbl1q_u8(vld1q_u8(table[selectors[3]]), high_nibbles(codes.odd)));
   }
 
+  // Addresses take a selector as it is.
+  static EDGEMOE_INLINE const uint8_t* selectors(const uint8_t* from, int64_t, const Scratch&) { return from; }
+
   static EDGEMOE_INLINE Bytes lookup(const uint8_t* midpoints) {
     static const uint8_t same[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     return vld1q_u8(midpoints ? midpoints : same);
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Cursor& row, Bytes lookup, Visit visit) {
+  static EDGEMOE_INLINE void slice(const Planes& planes, int64_t at, Bytes lookup, Visit visit) {
     for (int i = 0; i < 4; ++i) {
-      const uint8x16_t base = vld1q_u8(row.codes[0] + 16 * i);
+      const uint8x16_t base = vld1q_u8(planes.codes[0] + 2 * at + 16 * i);
       const uint8x16_t three = vdupq_n_u8(3);
       if constexpr (kBits == 2) {
         visit(0 + i, vqtbl1q_u8(lookup, vandq_u8(base, three)));
@@ -188,12 +196,13 @@ struct Neon {
         visit(8 + i, vqtbl1q_u8(lookup, vandq_u8(vshrq_n_u8(base, 4), three)));
         visit(12 + i, vqtbl1q_u8(lookup, vshrq_n_u8(base, 6)));
       } else {
-        const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(row, i, base);
+        const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(planes, at + 8 * i, base);
         const uint8x16_t codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
         if constexpr (kBits <= 4) {
           for (int k = 0; k < 4; ++k) visit(4 * k + i, vqtbl1q_u8(lookup, codes[k]));
         } else {
-          const uint8x16_t last = kBits == 5 ? load_spread<0>(row.codes[3] + 8 * i) : vld1q_u8(row.codes[3] + 16 * i);
+          const uint8x16_t last = kBits == 5 ? load_spread<0>(planes.codes[3] + at + 8 * i)
+                                             : vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
           const uint8x16_t low[] = {vandq_u8(last, three), vandq_u8(vshrq_n_u8(last, 2), three),
                                     vandq_u8(vshrq_n_u8(last, 4), three), vshrq_n_u8(last, 6)};
           for (int k = 0; k < 4; ++k) visit(4 * k + i, vorrq_u8(vshlq_n_u8(codes[k], kBits - 4), low[k]));
@@ -247,7 +256,9 @@ struct Neon {
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return vshlq_n_s32(a, 4); }
   // Bytes are at most 127, so they are signed bytes too.
-  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) { return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q)); }
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
+    return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q));
+  }
   static EDGEMOE_INLINE Floats step(Floats sum, Ints total, float scale) {
     return __builtin_fmaf(static_cast<float>(vaddvq_s32(total)), scale, sum);
   }

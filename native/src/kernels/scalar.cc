@@ -76,7 +76,7 @@ void multiply(const Source& source, int64_t begin, int64_t end, const uint8_t* c
   }
 }
 
-// ggml's blocks keep the low bits of codes (four, of Q4_K to Q6_K) and the high ones (none, one, two) apart.
+// k-quant blocks keep the low bits of codes (four, of Q4_K to Q6_K) and the high ones (none, one, two) apart.
 void assemble_q4_q5(const Source& source, int64_t row, int64_t superblock, uint8_t* out) {
   const bool q5 = source.format == Format::kSlicedQ5K;
   std::memcpy(out, source.scales + 16 * (row * source.superblocks + superblock), 16);

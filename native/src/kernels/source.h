@@ -56,8 +56,9 @@ struct Activation {
 
 /// @brief Memory that a call works in, all 64-byte aligned.
 struct Scratch {
-  uint8_t* values;  ///< kMaxBatchRows rows of kMaxParts bytes for each weight of the padded row
-  float* scales;    ///< kMaxBatchRows rows of one for each superblock
+  uint8_t* values;    ///< kMaxBatchRows rows of kMaxParts bytes for each weight of the padded row
+  float* scales;      ///< kMaxBatchRows rows of one for each superblock
+  uint16_t* offsets;  ///< kMaxBatchRows rows of one for each selector
 };
 
 /// @brief One implementation. multiply() gets rows in range; assemble() gets slices with all planes.

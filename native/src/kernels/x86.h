@@ -31,5 +31,14 @@ inline X86Scales x86_scales_q6(const uint8_t* from) {
   return {scales, _mm256_slli_epi16(_mm256_cvtepi8_epi16(scales), 5), d, d};
 }
 
+/// @brief Selectors as offsets of table rows, which saves a shift for each where they are used.
+inline const uint16_t* x86_offsets(const uint8_t* selectors, int64_t superblocks, uint16_t* out) {
+  for (int64_t s = 0; s < superblocks; ++s) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(selectors + 16 * s));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 16 * s), _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 4));
+  }
+  return out;
+}
+
 }  // namespace
 }  // namespace edgemoe::kernels

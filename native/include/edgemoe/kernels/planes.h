@@ -54,7 +54,7 @@ void convert_activation(const float* x, int64_t columns, uint8_t* out);
 /// Planes up to `level` must be present. Any number of threads may work on different rows.
 void multiply(const Matrix& matrix, int level, int64_t begin, int64_t end, const uint8_t* const* x, int count, float* const* y);
 
-/// @brief Slices with all planes: rows [begin, end) as ggml's own blocks, one row after another.
+/// @brief Slices with all planes: rows [begin, end) as the source's own k-quant blocks, one row after another.
 void assemble(const Matrix& matrix, int64_t begin, int64_t end, uint8_t* out);
 
 /// @brief Rows [begin, end) at `level` as floats, one row after another: the reference for all of the above.
