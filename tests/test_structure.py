@@ -30,12 +30,13 @@ PYTHON = {
     "budget": _MODEL,
     "residence": _MODEL | {"budget"},
     "llama": _MODEL | {"budget", "residence"},
+    "calibrate": _RUNTIME,
     "chat": _RUNTIME,
     "bench": _RUNTIME,
     "server": _RUNTIME | {"routing", "cloud"},
     "cloud": {"errors"},
     "routing": {"errors", "sizes"},  # nothing of the runtime
-    "cli": _RUNTIME | {"chat", "bench", "server", "cloud", "routing", "__init__"},
+    "cli": _RUNTIME | {"calibrate", "chat", "bench", "server", "cloud", "routing", "__init__"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.
