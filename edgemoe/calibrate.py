@@ -16,18 +16,22 @@ import numpy.typing as npt
 from edgemoe import machine
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama
-from edgemoe.packs.summary import summarize
+from edgemoe.packs.summary import open_model, summarize
 from edgemoe.sizes import format_size
 
 Floats = npt.NDArray[np.single]
 
 DEFAULT_TOKENS = 65536
 _WINDOW = 2048
-_BATCH = 512
+_LARGEST_BATCH = 512
+_SMALLEST_BATCH = 32
+_ROWS_BYTES = 512 << 20
+"""Inputs that are held at a time."""
 _PRIOR_ROWS = 32
 """Rows that the average of a layer's experts counts among an expert's own: few of its own say little."""
 _HESSIAN_SHARE = 0.25
-"""Of the memory that is free, for second moments of pairs of channels."""
+_MODEL_SHARE = 0.6
+"""Of the memory that is free: for second moments of pairs of channels, and for the model meanwhile."""
 
 
 def default_text() -> str:
@@ -89,6 +93,7 @@ class Calibration:
         self._progress = progress or (lambda done, total: None)
         self._lock = threading.Lock()
         self._memory = memory or int(machine.available_memory() * _HESSIAN_SHARE)
+        self._budget = machine.rss() + int(machine.available_memory() * _MODEL_SHARE)
         self._hessians = hessians
         self._moments: dict[tuple[str, int], _Moments] = {}
         self._owner: dict[str, str] = {}  # the first tensor that shares a tensor's input
@@ -171,22 +176,26 @@ class Calibration:
     def _run(self, groups: range) -> None:
         """One pass over the text: pairs of `groups`, or what is cheap of all of them when there are none."""
         pairs = len(groups) > 0
-        trained = summarize(self._path).n_ctx_train or _WINDOW
-        with closing(Llama(self._path, n_ctx=min(_WINDOW, trained), n_batch=_BATCH)) as llm:
+        model = open_model(self._path)
+        summary = summarize(self._path, model)
+        a_token = 4 * summary.experts_used * sum(tensor.shape[0] for tensor in model.tensors if tensor.expert)
+        batch = max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _ROWS_BYTES // max(a_token, 1)))
+        n_ctx = min(_WINDOW, summary.n_ctx_train or _WINDOW)
+        with closing(Llama(self._path, n_ctx=n_ctx, n_batch=batch, memory=self._budget)) as llm:
             self._groups = llm.expert_groups
             if not self._groups:
                 raise EdgeMoEError(f"{self._path} has no experts: there is nothing to calibrate")
             tokens = llm.tokenize(self._text.encode(), add_bos=False, special=True)[: self._limit]
-            if len(tokens) < _BATCH:
+            if len(tokens) < _LARGEST_BATCH:
                 raise EdgeMoEError(f"the calibration text has {len(tokens)} tokens: it should have thousands")
             llm.observe_experts(groups if pairs else range(len(self._groups)))
             window = llm.n_ctx()
             for start in range(0, len(tokens), window):
                 llm.reset()
-                for at in range(start, min(start + window, len(tokens)), _BATCH):
-                    llm.eval(tokens[at : min(at + _BATCH, start + window)])
+                for at in range(start, min(start + window, len(tokens)), batch):
+                    llm.eval(tokens[at : min(at + batch, start + window)])
                     self._collect(llm, pairs)
-                    self._progress(min(at + _BATCH, len(tokens)), len(tokens))
+                    self._progress(min(at + batch, len(tokens)), len(tokens))
         self._average()
 
     def _collect(self, llm: Llama, pairs: bool) -> None:
