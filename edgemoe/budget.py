@@ -232,8 +232,12 @@ class Planners:
         self._planners.clear()
 
 
-def smallest_budget(path: str | os.PathLike[str], *, n_ctx: int | None = None) -> Plan:
+def smallest_budget(
+    path: str | os.PathLike[str], *, n_ctx: int | None = None, top_level: int = len(LEVELS) - 1
+) -> Plan:
     """The plan with the smallest budget that runs the model at `path`, with a context of `n_ctx` (default 512).
+
+    Of a pack, planes up to the level of index `top_level` count (see experts.quality).
 
     Raises:
         ModelError, ReadError: as `open_model` does.
@@ -247,7 +251,7 @@ def smallest_budget(path: str | os.PathLike[str], *, n_ctx: int | None = None) -
         raise BudgetError(f"{summary.path.name} has no experts: llama.cpp runs it as it is, and no budget applies")
     shape = ContextShape(n_ctx=0, n_batch=512, n_ubatch=_SMALLEST_UBATCH)
     request = Request(n_ctx or _SMALLEST_CTX, 512, _SMALLEST_UBATCH, shape, budget=None)
-    with Planners(model) as planners:
+    with Planners(model, top_level=top_level) as planners:
         builder = _Builder(summary, planners, request, _BASELINE)
         on_disk = not summary.embedding_tied and summary.embedding_bytes > 0
         return builder.plan(request.n_ctx or _SMALLEST_CTX, _SMALLEST_UBATCH, embedding_on_disk=on_disk)

@@ -9,6 +9,7 @@ import click
 
 from edgemoe.cli import options
 from edgemoe.errors import BudgetError
+from edgemoe.experts.quality import LEVELS
 from edgemoe.sizes import format_size
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def command(model: str, ctx: int | None, as_json: bool) -> None:
     quiet_library()
     opened = open_model(model)
     if is_pack(opened):
-        _show_pack(model, as_json)
+        plans = {level: _smallest(model, ctx, index) for index, level in enumerate(opened.levels)}
+        _show_pack(model, plans, as_json)
         return
     summary = summarize(model, opened)
     plan = _smallest(model, ctx)
@@ -42,11 +44,11 @@ def command(model: str, ctx: int | None, as_json: bool) -> None:
         print_rows(_rows(summary, plan))
 
 
-def _smallest(model: str, ctx: int | None) -> Plan | None:
+def _smallest(model: str, ctx: int | None, top_level: int = len(LEVELS) - 1) -> Plan | None:
     from edgemoe.budget import smallest_budget
 
     try:
-        return smallest_budget(model, n_ctx=ctx)
+        return smallest_budget(model, n_ctx=ctx, top_level=top_level)
     except BudgetError:
         return None  # a dense model: no budget applies
 
@@ -87,7 +89,7 @@ def _rows(summary: ModelSummary, plan: Plan | None) -> list[tuple[str, str]]:
     ]
 
 
-def _show_pack(path: str, as_json: bool) -> None:
+def _show_pack(path: str, plans: dict[int, Plan | None], as_json: bool) -> None:
     from edgemoe.cli.console import print_json, print_rows
     from edgemoe.cli.pack import level_rows
     from edgemoe.packs.reader import Pack
@@ -99,7 +101,8 @@ def _show_pack(path: str, as_json: bool) -> None:
         experts = sum(at.bytes for at in report.levels)
     if as_json:
         sizes = {"file_bytes": pack.bytes, "dense_bytes": dense, "expert_bytes": experts}
-        print_json({"pack": path} | sizes | dataclasses.asdict(report))
+        budgets = {level: plan.smallest for level, plan in plans.items() if plan}
+        print_json({"pack": path} | sizes | {"smallest_budgets": budgets} | dataclasses.asdict(report))
         return
     formats = sorted({form for group in report.groups for form in group.formats.values()})
     rows = [
@@ -109,7 +112,13 @@ def _show_pack(path: str, as_json: bool) -> None:
         ("dense part", format_size(dense)),
         ("experts", f"{format_size(experts)} in {len(report.groups)} groups: {', '.join(formats)}"),
     ]
-    print_rows([*rows, *level_rows(report.levels)])
+    print_rows([*rows, *level_rows(report.levels), *_budget_rows(plans)])
+
+
+def _budget_rows(plans: dict[int, Plan | None]) -> list[tuple[str, str]]:
+    found = [(level, plan) for level, plan in plans.items() if plan]
+    smallest = ", ".join(f"{format_size(plan.smallest)} at level {level}" for level, plan in found)
+    return [("smallest budget", f"{smallest}; {found[0][1].shape.n_ctx} tokens of context")] if found else []
 
 
 def _types(types: dict[str, int]) -> str:

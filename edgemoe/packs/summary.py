@@ -76,12 +76,13 @@ def summarize(path: str | os.PathLike[str], model: Any | None = None) -> ModelSu
     experts = 0
     for tensor in tensors:
         types = expert_types if tensor.expert else dense_types
-        types[tensor.type] = types.get(tensor.type, 0) + tensor.bytes
+        size = sum(tensor.plane_bytes) * tensor.shape[2] or tensor.bytes  # planes, in a pack
+        types[tensor.type] = types.get(tensor.type, 0) + size
         if tensor.expert:
             layer = tensor.name.split(".")[1]
             count = tensor.shape[2]
             experts = max(experts, count)
-            layers[layer] = layers.get(layer, 0) + tensor.bytes // count * min(used, count)
+            layers[layer] = layers.get(layer, 0) + size // count * min(used, count)
     by_name = {tensor.name: tensor for tensor in tensors}
     embedding = by_name.get(EMBEDDING)
     return ModelSummary(

@@ -199,11 +199,14 @@ void PlaneCache::check_uses(const std::vector<PlaneUse>& uses) {
 }
 
 void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
-  std::vector<Read> reads = claim_prefetched(uses);
   {
     std::lock_guard lock(_mutex);
     if (_uses) throw Error("the plane cache serves one operation at a time");
     check_uses(uses);
+  }
+  std::vector<Read> reads = claim_prefetched(uses);
+  {
+    std::lock_guard lock(_mutex);
     _error.clear();
     _use_count = uses.size();
     _next_use = 0;
