@@ -313,8 +313,9 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("pack", "{source}", "--levels", "2,x"), "'2,x'"),
         (("pack", "{source}", "--levels", "2,4"), "build on each other"),
-        (("pack", "{source}", "--calibrate", "{source}"), "not available yet"),
-        (("pack", "{source}", "--gptq"), "not available yet"),
+        (("pack", "{source}", "--calibrate", "{source}"), "not a text in UTF-8"),
+        (("pack", "{source}", "--calibrate", "missing.txt"), "missing.txt"),
+        (("pack", "{source}", "--gptq"), "needs --calibrate"),
         (("pack", "{source}", "--report", "report.txt"), "report.txt"),
         (("pack", "{source}", "-o", "missing/pack.gguf"), "missing"),
         (("pack", "{source}", "-o", "x" * 300), "too long"),

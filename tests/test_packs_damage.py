@@ -96,18 +96,18 @@ def put(key: str, code: str, value: int, *, at: int = 0) -> Edit:
 ARRAY = 12  # bytes before the first number of an array
 LIES: dict[str, tuple[Edit, str]] = {
     "newer": (put("version", "I", 2), "version 2.*update"),
-    "version 0": (put("version", "I", 0), "version is 0"),
-    "levels": (put("levels", "I", 3, at=ARRAY), "levels is"),
-    "last level": (put("levels", "I", 5, at=ARRAY + 8), "levels is"),
-    "format": (put("formats", "I", 7, at=ARRAY), "format of .* is 7"),
-    "other format": (put("formats", "I", 3, at=ARRAY), "slices of Q6_K"),
+    "version 0": (put("version", "I", 0), "format version 0"),
+    "levels": (put("levels", "I", 3, at=ARRAY), "levels are not"),
+    "last level": (put("levels", "I", 5, at=ARRAY + 8), "levels are not"),
+    "format": (put("formats", "I", 7, at=ARRAY), "has the format 7"),
+    "other format": (put("formats", "I", 3, at=ARRAY), "shapes ask for"),
     "type": (put("types", "I", 0, at=ARRAY), "its type is 0"),
-    "columns": (put("shapes", "Q", 255, at=ARRAY), "shape of .* is"),
-    "more columns": (put("shapes", "Q", 512, at=ARRAY), "has shape"),
-    "no rows": (put("shapes", "Q", 0, at=ARRAY + 8), "shape of .* is"),
-    "many rows": (put("shapes", "Q", 1 << 60, at=ARRAY + 8), "shape of .* is"),
-    "more rows": (put("shapes", "Q", 1 << 40, at=ARRAY + 8), "has shape"),
-    "experts": (put("shapes", "Q", 5, at=ARRAY + 16), "different numbers of experts"),
+    "columns": (put("shapes", "Q", 255, at=ARRAY), "rows of 255"),
+    "more columns": (put("shapes", "Q", 512, at=ARRAY), "shapes ask for"),
+    "no rows": (put("shapes", "Q", 0, at=ARRAY + 8), "dimension of 0"),
+    "many rows": (put("shapes", "Q", 1 << 60, at=ARRAY + 8), "a dimension of"),
+    "more rows": (put("shapes", "Q", 1 << 40, at=ARRAY + 8), "a dimension of"),
+    "experts": (put("shapes", "Q", 5, at=ARRAY + 16), "another number of experts"),
     "alignment": (put("general.alignment", "I", 32), "alignment|header"),
     "kind of levels": (put("levels", "I", 6), "no numbers|levels"),
 }
@@ -173,8 +173,11 @@ def swapped(keys: dict[str, Value], entries: list[Entry]) -> None:
             for key in ("levels", "bias_levels", "source.name", "source.xxh3", "tensors", "formats", "types", "shapes")
         ],
         (lambda keys, entries: keys.pop("edgemoe.mwq.version"), "is no pack"),
-        (lambda keys, entries: keys.update({"edgemoe.mwq.levels": Value.text("2,3,4")}), "levels is '2,3,4'"),
-        (lambda keys, entries: keys.update({"edgemoe.mwq.tensors": Value.texts(["a"] * 6)}), "names a tensor twice"),
+        (lambda keys, entries: keys.update({"edgemoe.mwq.levels": Value.text("2,3,4")}), "levels has the wrong type"),
+        (
+            lambda keys, entries: keys.update({"edgemoe.mwq.tensors": Value.texts(["a"] * 6)}),
+            "twice|is missing",
+        ),
         (lambda keys, entries: keys.update({"edgemoe.mwq.types": Value.numbers([12], "u4")}), "6 formats, 1 types"),
     ],
 )
@@ -206,7 +209,7 @@ def test_tables_beyond_their_range_are_refused(good: Path, tmp_path: Path) -> No
         data[opened.entries["mwq.t16.4"].offset + 77] = 64
     path = tmp_path / "tables.gguf"
     data.tofile(path)
-    with pytest.raises(ModelError, match="mwq.t16.4 has the entry 64"):
+    with pytest.raises(ModelError, match="mwq.t16.4 holds 64"):
         Pack(path)
 
 

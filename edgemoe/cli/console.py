@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from edgemoe.errors import EdgeMoEError
+
 if TYPE_CHECKING:
     from edgemoe.llama import Llama
 
@@ -99,3 +101,13 @@ def byte_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _colours() -> dict[str, Any]:
     return {"color_system": None} if os.environ.get("NO_COLOR") else {}
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8. Raises EdgeMoEError for one that is none, or that cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EdgeMoEError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EdgeMoEError(f"{path} is not a text in UTF-8: {error.reason} at byte {error.start}") from error

@@ -47,11 +47,11 @@ def command(
     measured at the same places; both models are open at once, and MODEL gets half of --memory. --quality is MODEL's.
     """
     from edgemoe.budget import resolve_memory
-    from edgemoe.cli.console import open_llama, print_json, print_rows
+    from edgemoe.cli.console import open_llama, print_json, print_rows, read_text
 
     n_ctx = ctx or _default_ctx(model)
     arguments = options.llama_arguments(ctx=n_ctx, threads=threads) | {"logits_all": True}
-    text = _read_text(Path(text_file))
+    text = read_text(Path(text_file))
     budget = resolve_memory(memory)
     own = budget // 2 if budget and against else budget  # a second model counts what the first may use as taken
     with ExitStack() as opened:
@@ -75,13 +75,6 @@ def _default_ctx(model: str) -> int:
 
     quiet_library()
     return min(_CTX, summarize(model).n_ctx_train or _CTX)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise EdgeMoEError(f"{path} is not a text in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _measure(llm: Llama, reference: Llama | None, text: str, limit: int | None, n_ctx: int) -> Quality:

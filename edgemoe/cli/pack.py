@@ -112,9 +112,9 @@ def _levels(text: str | None) -> tuple[int, ...] | None:
 def _calibrate(model: str, text: str, gptq: bool | None) -> dict[str, Any]:
     """The settings that calibration brings. Without a wish, GPTQ is left out where memory does not allow it."""
     from edgemoe.calibrate import Calibration, default_text
-    from edgemoe.cli.console import progress_bar
+    from edgemoe.cli.console import progress_bar, read_text
 
-    read = Path(text).read_text(encoding="utf-8") if text else default_text()
+    read = read_text(Path(text)) if text else default_text()
     with progress_bar("calibrating") as progress:
         try:
             calibration = Calibration(model, read, hessians=gptq is not False, progress=progress)
