@@ -1,5 +1,7 @@
 #include "edgemoe/backend/virtual_file.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -48,6 +50,11 @@ VirtualFile::VirtualFile(const ModelFile& model, bool with_vocabulary, const std
   if (pool) {
     _reader = std::make_unique<CopyReader>(*pool, kLoadPiece);
     _windows.resize(std::min<size_t>(kWindows, _layout.size / kWindow + 1));
+    const size_t bytes = _windows.size() * kWindow;
+    void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw IoError(std::string("cannot get memory to load with: ") + std::strerror(errno));
+    _memory = {memory, [bytes](void* p) { ::munmap(p, bytes); }};
+    for (size_t i = 0; i < _windows.size(); ++i) _windows[i].bytes = static_cast<uint8_t*>(memory) + i * kWindow;
   }
   _stream = open_stream(this);
   if (!_stream) throw IoError(std::string("cannot open a stream: ") + std::strerror(errno));
@@ -89,14 +96,13 @@ bool VirtualFile::has_dense_bytes(uint64_t window) const {
 void VirtualFile::fill(Window* window) {
   const uint64_t start = window->index * kWindow;
   const uint64_t end = std::min(start + kWindow, _layout.size);
-  window->bytes.resize(kWindow);
   std::vector<CopyRange> ranges;
   for (auto segment = segment_behind(start); segment != _segments.end() && segment->start < end; ++segment) {
     if (!segment->tensor) continue;
     const uint64_t from = std::max(start, segment->start);
     const uint64_t to = std::min(end, segment->start + segment->length);
     const File& file = _model.files()[segment->tensor->file];
-    ranges.push_back({&file, segment->tensor->offset + (from - segment->start), to - from, window->bytes.data() + (from - start)});
+    ranges.push_back({&file, segment->tensor->offset + (from - segment->start), to - from, window->bytes + (from - start)});
   }
   _reader->read(ranges);
 }
@@ -160,7 +166,7 @@ int64_t VirtualFile::read(char* dst, size_t length) try {
     const uint64_t in_window = _position % kWindow;
     const bool in_header = _position < header;
     const uint8_t* from = in_header ? _layout.header.data() + _position
-                          : _windows.empty() ? nullptr : window(_position / kWindow).bytes.data() + in_window;
+                          : _windows.empty() ? nullptr : window(_position / kWindow).bytes + in_window;
     const uint64_t n = std::min(end, in_header ? header : _position - in_window + kWindow) - _position;
     if (from) std::memcpy(dst + (_position - begin), from, n);
     _position += n;

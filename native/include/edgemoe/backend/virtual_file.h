@@ -55,7 +55,7 @@ class VirtualFile {
     uint64_t last_use = 0;
     bool ready = false;
     std::exception_ptr error;
-    std::vector<uint8_t> bytes;
+    uint8_t* bytes = nullptr;
   };
 
   /// The first segment that ends behind `position`.
@@ -73,6 +73,7 @@ class VirtualFile {
   std::vector<Segment> _segments;
   std::unique_ptr<CopyReader> _reader;
   std::vector<Window> _windows;
+  std::unique_ptr<void, std::function<void(void*)>> _memory;  // of all windows: mapped, so that it goes back to the system at once
   uint64_t _uses = 0;
   std::mutex _mutex;
   std::condition_variable _changed;
