@@ -114,9 +114,10 @@ def make_plan(summary: ModelSummary, planners: Planners, request: Request, *, ba
         BudgetError: when nothing fits; the message has the smallest budget that does, and who needs what.
     """
     builder = _Builder(summary, planners, request, baseline)
-    everything = builder.plan(builder.largest_ctx(), request.n_ubatch, embedding_on_disk=False)
-    if request.budget is None or everything.comfortable <= request.budget:
-        return everything
+    if request.budget is None or planners.some_levels or summary.dense_bytes + summary.expert_bytes <= request.budget:
+        everything = builder.plan(builder.largest_ctx(), request.n_ubatch, embedding_on_disk=False)
+        if request.budget is None or everything.comfortable <= request.budget:
+            return everything
     on_disk = not summary.embedding_tied and summary.embedding_bytes > 0
     plan = builder.fit_ctx(request.budget, on_disk)
     plan = builder.fit_ubatch(plan, request.budget)
@@ -209,6 +210,11 @@ class Planners:
         self._kv_overrides = kv_overrides
         self._top_level = top_level
         self._planners: dict[bool, Planner] = {}
+
+    @property
+    def some_levels(self) -> bool:
+        """Whether a pack's upper planes are left out, so that its size says little."""
+        return self._top_level < len(LEVELS) - 1
 
     def get(self, embedding_on_disk: bool) -> Planner:
         if embedding_on_disk not in self._planners:
