@@ -35,9 +35,19 @@ def two_bits(part: np.ndarray, rows: int, blocks: int) -> np.ndarray:
 
 
 def one_bit(part: np.ndarray, rows: int, blocks: int) -> np.ndarray:
-    plane = part.reshape(rows, blocks, 8)
-    bits = [plane >> shift & 1 for k in range(4) for shift in (k, 4 + k)]
-    return np.concatenate(bits, axis=2).reshape(rows, blocks * 64)
+    plane = part.reshape(rows, -1, 16)
+    out = np.zeros((rows, -(-blocks // 4) * 4, 64), np.uint8)
+    for block in range(out.shape[1]):
+        at = block // 4 * 2 + block % 2
+        if at < plane.shape[1]:
+            nibbles = plane[:, at] >> block % 4 // 2 * 4
+            out[:, block] = np.concatenate([nibbles >> k & 1 for k in range(4)], axis=1)
+    assert not out[:, blocks:].any()
+    return out[:, :blocks].reshape(rows, blocks * 64)
+
+
+def code_bytes(blocks: int, wide: bool) -> int:
+    return blocks * 16 if wide else blocks // 4 * 32 + min(blocks % 4, 2) * 16
 
 
 def read_t16(planes, tables, rows: int, columns: int, level: int, bias_levels=()) -> tuple[np.ndarray, np.ndarray]:
@@ -47,8 +57,8 @@ def read_t16(planes, tables, rows: int, columns: int, level: int, bias_levels=()
     biases = np.zeros(rows)
     for at in LEVELS[: LEVELS.index(level) + 1]:
         parts = Parts(planes[at])
-        width = 16 if at in (2, 6) else 8
-        code = (two_bits if at in (2, 6) else one_bit)(parts.take(rows * blocks * width), rows, blocks).astype(int)
+        wide = at in (2, 6)
+        code = (two_bits if wide else one_bit)(parts.take(rows * code_bytes(blocks, wide)), rows, blocks).astype(int)
         assert not code[:, columns:].any()
         if at == 2:
             codes = code
@@ -80,8 +90,8 @@ def read_slice(planes, kind: str, rows: int, columns: int, level: int) -> np.nda
             continue
         parts = Parts(planes[at])
         wide = at == 2 or (at == 6 and bits == 6)
-        unpack, width = (two_bits, 16) if wide else (one_bit, 8)
-        code = unpack(parts.take(rows * blocks * width), rows, blocks).astype(int)
+        unpack = two_bits if wide else one_bit
+        code = unpack(parts.take(rows * code_bytes(blocks, wide)), rows, blocks).astype(int)
         codes = codes * (4 if wide else 2) + code
         if at == 2:
             scales = parts.take(rows * blocks // 4 * SCALE_BYTES[kind]).reshape(rows, blocks // 4, SCALE_BYTES[kind])

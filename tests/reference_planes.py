@@ -55,12 +55,12 @@ def one_bit_plane(bits: np.ndarray) -> bytes:
     out = bytearray()
     for row in bits.tolist():
         row += [0] * (-len(row) % 64)
-        for start in range(0, len(row), 64):
-            block = row[start : start + 64]
-            for t in range(8):
-                low = sum(block[16 * k + t] << k for k in range(4))
-                high = sum(block[16 * k + 8 + t] << 4 + k for k in range(4))
-                out.append(low | high)
+        for start in range(0, len(row), 256):
+            blocks = [row[at : at + 64] for at in range(start, min(start + 256, len(row)), 64)]
+            for j in range(min(2, len(blocks))):
+                pair = [blocks[j], blocks[j + 2] if j + 2 < len(blocks) else [0] * 64]
+                for t in range(16):
+                    out.append(sum(pair[half][16 * k + t] << 4 * half + k for half in range(2) for k in range(4)))
     return bytes(out)
 
 

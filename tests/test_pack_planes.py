@@ -1,4 +1,4 @@
-"""Planes: numpy's reading of docs/format.md against one written weight by weight, and the encoders against both."""
+"""Planes: what is read of them against a reading written weight by weight, and the encoders against both."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from gguf import GGMLQuantizationType, quants
 
 import reference_planes as reference
 from edgemoe.packs import codec
-from edgemoe.packs.layout import SLICED, ExpertTensor, Format, code_bits, plane_parts
-from edgemoe.packs.planes import assemble, codes_at, dequantize, row_biases
+from edgemoe.packs.layout import SLICED, ExpertTensor, Format, plane_bytes
+from edgemoe.packs.planes import assemble, dequantize
 from models.quantize import quantize
 
 KINDS = [reference.Q4_K, reference.Q5_K, reference.Q6_K]
@@ -37,7 +37,7 @@ def test_slices_are_read_as_the_format_says(kind: int) -> None:
     raw, tensor = k_quant(kind), sliced(kind)
     planes = as_arrays(reference.slice_planes(kind, raw))
     for level, plane in planes.items():
-        assert plane.size == plane_parts(tensor, level, biased=False).bytes
+        assert plane.size == plane_bytes(tensor, level, biased=False)
     for level in (2, 3, 4, 6):
         expected = reference.slice_values(kind, raw, level)
         np.testing.assert_allclose(dequantize(tensor, planes, level, None), expected, rtol=1e-5, atol=1e-6)
@@ -58,10 +58,8 @@ def test_the_slicer_makes_these_planes(kind: int) -> None:
     expected = reference.slice_planes(kind, raw)
     assert set(encoded.planes) == set(expected)
     for level, plane in encoded.planes.items():
-        midpoints = plane_parts(tensor, level, biased=False).midpoints  # the slicer may choose better ones
-        rest = np.ones(plane.size, bool)
-        rest[midpoints] = False
-        assert np.array_equal(plane[rest], np.frombuffer(expected[level], np.uint8)[rest])
+        compared = plane.size - 64 if level == 2 else plane.size  # the slicer may choose better midpoints
+        assert plane[:compared].tobytes() == expected[level][:compared]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,11 +96,9 @@ def test_t16_is_read_as_the_format_says(columns: int, levels: tuple[int, ...]) -
     planes = as_arrays(reference.t16_planes(codes, selectors, scales, biases, levels))
     tensor = ExpertTensor("blk.0.ffn_up_exps.weight", Format.T16, 1, columns, 3, 1)
     for level in levels:
-        assert planes[level].size == plane_parts(tensor, level, biased=level == 2).bytes
+        assert planes[level].size == plane_bytes(tensor, level, biased=level == 2)
         expected = reference.t16_values(codes, selectors, scales, tables, level, levels[-1])
         np.testing.assert_allclose(dequantize(tensor, planes, level, tables), expected, rtol=1e-6)
-    assert np.array_equal(codes_at(tensor, planes, levels[-1]), codes)
-    assert row_biases(tensor, planes[2], 2).tolist() == [1, -2, 0.5]
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
@@ -114,7 +110,7 @@ def test_the_encoder_makes_planes_of_these_sizes_and_tells_its_errors(columns: i
     tables = codec.default_tables().arrays()
     before = np.inf
     for level in levels:
-        assert encoded.planes[level].size == plane_parts(tensor, level, biased=level == 2).bytes
+        assert encoded.planes[level].size == plane_bytes(tensor, level, biased=level == 2)
         lost, whole = encoded.errors[level]
         found = dequantize(tensor, encoded.planes, level, tables)
         assert whole == pytest.approx((weights.astype(np.float64) ** 2).sum(), rel=1e-5)
@@ -124,6 +120,8 @@ def test_the_encoder_makes_planes_of_these_sizes_and_tells_its_errors(columns: i
 
 
 def test_formats_have_the_planes_that_their_types_have_bits_for() -> None:
-    bits = {form: [code_bits(form, level) for level in (2, 3, 4, 6)] for form in Format}
-    assert bits[Format.T16] == [2, 1, 1, 2]
-    assert [sum(bits[form]) for form in (Format.Q4_K, Format.Q5_K, Format.Q6_K)] == [4, 5, 6]
+    bits = {Format.Q4_K: [2, 1, 1, 0], Format.Q5_K: [2, 1, 1, 1]}
+    for form in Format:
+        tensor = ExpertTensor("blk.0.ffn_up_exps.weight", form, 0, 1024, 64, 1)
+        codes = [plane_bytes(tensor, level, biased=False) * 8 // (1024 * 64) for level in (2, 3, 4, 6)]
+        assert codes == bits.get(form, [2, 1, 1, 2])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgemoe.packs import codec
 from edgemoe.packs.dense import dequantize
-from edgemoe.packs.layout import SLICED, ExpertTensor, Format, Group, plane_parts
+from edgemoe.packs.layout import SLICED, ExpertTensor, Format, Group, plane_bytes
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.planes import Bytes, Floats
 
@@ -78,7 +78,7 @@ def _extent(group: Group, level: int, planes: Sequence[dict[int, Bytes]]) -> Byt
     offsets = group.plane_offsets(level)
     extent = np.zeros(offsets[-1], np.uint8)
     for tensor, matrix, offset in zip(group.tensors, planes, offsets, strict=False):
-        size = plane_parts(tensor, level, biased=level in group.bias_levels).bytes
+        size = plane_bytes(tensor, level, biased=level in group.bias_levels)
         if size:
             plane = matrix[level]
             assert plane.size == size, f"{tensor.name}: a plane of level {level} has {plane.size} bytes, not {size}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from edgemoe import _native
 from edgemoe.packs.header import Entry, align
 
 VERSION = 1
@@ -17,9 +18,8 @@ ALIGNMENT = 4096
 TABLE_LENGTHS = {2: 4, 3: 8, 4: 16, 6: 16}
 """Entries of one row of the table of each level."""
 CHECKSUMS = "mwq.xxh3"
-F32, I8, I64 = 0, 24, 27  # ggml's numbers of these types
 _PART = 64
-_MIDPOINT_BYTES = 64
+F32, I8, I64 = 0, 24, 27  # ggml's numbers of these types
 _EXPERT = re.compile(r"(blk\.[0-9]{1,6})\.[A-Za-z0-9_]*?([A-Za-z0-9]*exps)\.weight")
 # What is needed first comes first.
 _ORDER = ("gate_up", "gate", "up", "down")
@@ -38,7 +38,6 @@ SLICED = {12: Format.Q4_K, 13: Format.Q5_K, 14: Format.Q6_K}
 """Formats of ggml's types that are cut without loss."""
 LAST_LEVEL = {Format.Q4_K: 4, Format.Q5_K: 6, Format.Q6_K: 6}
 """The level at which slices are the source's blocks."""
-_SCALE_BYTES = {Format.T16: 2, Format.Q4_K: 16, Format.Q5_K: 16, Format.Q6_K: 18}
 
 
 @dataclass(frozen=True)
@@ -64,42 +63,12 @@ class ExpertTensor:
         return -(-self.blocks // 4)
 
 
-@dataclass(frozen=True)
-class PlaneParts:
-    """The parts of one plane as byte ranges within it; a part that it lacks is empty."""
+def plane_bytes(tensor: ExpertTensor, level: int, *, biased: bool) -> int:
+    """Bytes of the plane of `level` of one matrix of `tensor`, 0 where its format has none.
 
-    codes: slice
-    selectors: slice
-    scales: slice
-    midpoints: slice
-    biases: slice
-    bytes: int
-
-
-def code_bits(form: Format, level: int) -> int:
-    """Bits of a weight's code that the plane of `level` holds: 2, 1, or 0 where the format has no such plane."""
-    if level == 6:
-        return {Format.T16: 2, Format.Q4_K: 0, Format.Q5_K: 1, Format.Q6_K: 2}[form]
-    return 2 if level == 2 else 1
-
-
-def plane_parts(tensor: ExpertTensor, level: int, *, biased: bool) -> PlaneParts:
-    """The plane of `level` of one matrix of `tensor`; `biased`: T16 planes of that level carry row biases."""
-    t16 = tensor.format is Format.T16
-    bits = code_bits(tensor.format, level)
-    base = level == 2
-    sizes = (
-        tensor.rows * tensor.blocks * 8 * bits,
-        tensor.rows * tensor.superblocks * 16 * (base and t16),
-        tensor.rows * tensor.superblocks * _SCALE_BYTES[tensor.format] * base,
-        _MIDPOINT_BYTES * (base and not t16),
-        tensor.rows * 2 * (biased and t16),
-    )
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + align(size, _PART))
-    parts = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
-    return PlaneParts(*parts, bytes=starts[-1])
+    `biased`: T16 planes of that level carry row biases.
+    """
+    return _native.plane_bytes(int(tensor.format), LEVELS.index(level), tensor.rows, tensor.columns, biased)
 
 
 @dataclass(frozen=True)
@@ -121,7 +90,7 @@ class Group:
         """
         offsets = [0]
         for tensor in self.tensors:
-            size = plane_parts(tensor, level, biased=level in self.bias_levels).bytes
+            size = plane_bytes(tensor, level, biased=level in self.bias_levels)
             offsets.append(align(offsets[-1] + size, _PART))
         offsets[-1] = align(offsets[-1], ALIGNMENT)
         return offsets

@@ -19,7 +19,7 @@ from edgemoe import machine
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs.dense import DenseTensor, dense_chunks, quantize, type_bytes, type_name
 from edgemoe.packs.header import DEFAULT_ALIGNMENT, Entry, align, write_header
-from edgemoe.packs.layout import KEYS, LAST_LEVEL, ExpertTensor, Format, Group, plane_parts
+from edgemoe.packs.layout import KEYS, LAST_LEVEL, ExpertTensor, Format, Group, plane_bytes
 from edgemoe.packs.partial import PartialFile
 from edgemoe.packs.planes import Bytes, assemble, dequantize
 from edgemoe.packs.reader import Pack
@@ -200,6 +200,6 @@ def _planes(group: Group, number: int, extents: dict[int, Bytes]) -> Iterator[tu
     """The planes of one matrix of a group, by level."""
     for level, extent in extents.items():
         start = group.plane_offsets(level)[number]
-        size = plane_parts(group.tensors[number], level, biased=level in group.bias_levels).bytes
+        size = plane_bytes(group.tensors[number], level, biased=level in group.bias_levels)
         if size:
             yield level, np.ascontiguousarray(extent[start : start + size])

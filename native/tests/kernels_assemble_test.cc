@@ -49,7 +49,7 @@ void put_two_bits(uint8_t* plane, int64_t block, int w, int code) {
 }
 
 void put_one_bit(uint8_t* plane, int64_t block, int w, int bit) {
-  plane[8 * block + w % 8] |= static_cast<uint8_t>(bit << (w / 16 + 4 * (w / 8 % 2)));
+  plane[block / 4 * 32 + block % 2 * 16 + w % 16] |= static_cast<uint8_t>(bit << (w / 16 + block % 4 / 2 * 4));
 }
 
 Sliced slice(Format format, int64_t rows, int64_t columns, const uint8_t* blocks) {

@@ -1,11 +1,13 @@
 // How fast the kernels are, beside ggml's own dot products in the same run. Not a test: nothing is checked.
 //
 //   kernels_bench [--ggml libggml-cpu.so] [--shape ROWSxCOLUMNS] [--count N] [--threads N] [--memory dram|l2] [--rounds N]
+//                 [--only SUBSTRING]
 //
 // Without options, all shapes, counts, numbers of threads and memories. Each round runs every subject for a moment, one after
 // the other; times are of the processor, figures medians over rounds, and so is the ratio to the ggml type of a subject's level.
 // EDGEMOE_KERNEL chooses the variant.
 #include <dlfcn.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include <algorithm>
@@ -31,6 +33,7 @@ struct Case {
   int count;
   int threads;
   bool dram;
+  std::string only;  // a part of the names of the subjects that run
 };
 
 // A contiguous array of experts, all alike, whose rows a subject multiplies by activations.
@@ -52,6 +55,9 @@ void fill(Subject& subject, const Case& c, const std::vector<uint8_t>& expert) {
   subject.bytes = (expert.size() + 4095) / 4096 * 4096;
   const size_t wanted = c.dram ? size_t{288} << 20 : 1;
   const size_t copies = (wanted + subject.bytes - 1) / subject.bytes;
+  subject.experts.reserve(copies * subject.bytes + 64);
+  // The cache's slots ask for huge pages, and so does everything here.
+  ::madvise(reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(subject.experts.data()) + 4095) / 4096 * 4096), copies * subject.bytes, MADV_HUGEPAGE);
   subject.experts.resize(copies * subject.bytes + 64);
   for (size_t i = 0; i < copies; ++i) std::memcpy(aligned(subject.experts) + i * subject.bytes, expert.data(), expert.size());
 }
@@ -129,6 +135,7 @@ const T16Tables& some_tables() {
         for (uint8_t& entry : row) entry = static_cast<uint8_t>(1 + random() % 127);
       }
     }
+    made->arrange();
     return made;
   }();
   return *tables;
@@ -284,6 +291,8 @@ void measure(const Case& c, const Ggml* ggml, int rounds) {
     add_ggml(subjects, c, *ggml, "ggml Q4_0", 2);
     add_ggml(subjects, c, *ggml, "ggml IQ4_XS", 23);
   }
+  const auto unwanted = [&](const auto& subject) { return subject->name.find(c.only) == std::string::npos; };
+  subjects.erase(std::remove_if(subjects.begin(), subjects.end(), unwanted), subjects.end());
   const double macs = c.count == 1 ? 4e8 : 1e9;
   for (int round = 0; round < rounds; ++round) {
     for (const auto& subject : subjects) subject->speeds.push_back(run_round(*subject, c, macs));
@@ -307,6 +316,7 @@ int run(int argc, char** argv) {
   std::vector<int> threads = {1, 2};
   std::vector<bool> memories = {true, false};
   int rounds = 9;
+  std::string only;
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string name = argv[i];
     const std::string value = argv[i + 1];
@@ -315,6 +325,7 @@ int run(int argc, char** argv) {
     if (name == "--count") counts = {std::stoi(value)};
     if (name == "--threads") threads = {std::stoi(value)};
     if (name == "--memory") memories = {value == "dram"};
+    if (name == "--only") only = value;
     if (name == "--rounds") rounds = std::stoi(value);
   }
   std::printf("variant %s\n", variant());
@@ -323,7 +334,7 @@ int run(int argc, char** argv) {
       for (const int count : counts) {
         if (dram && count > 64) continue;
         // A quarter of the rows stays in the second-level cache.
-        for (const int n : threads) measure({dram ? rows : rows / 4, columns, count, n, dram}, ggml.get(), rounds);
+        for (const int n : threads) measure({dram ? rows : rows / 4, columns, count, n, dram, only}, ggml.get(), rounds);
       }
     }
   }

@@ -64,6 +64,7 @@ inline std::unique_ptr<T16Tables> random_tables(std::mt19937& random, Data data)
       }
     }
   }
+  tables->arrange();
   return tables;
 }
 
@@ -104,7 +105,7 @@ class RandomMatrix {
     const size_t blocks = static_cast<size_t>((matrix.columns + 63) / 64);
     const size_t last = biased       ? 2 * rows
                         : level == 0 ? 2 * rows * ((blocks + 3) / 4)
-                                     : rows * blocks * code_bytes(matrix.format, level);
+                                     : rows * code_bytes(matrix.format, level, static_cast<int64_t>(blocks));
     return last % 64 == 0 ? 0 : std::min<size_t>(64 - last % 64, 7);
   }
 

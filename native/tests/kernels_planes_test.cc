@@ -13,8 +13,8 @@ TEST(KernelsPlanes, LayoutOfT16) {
   EXPECT_EQ(base.midpoints, 256u + 128 + 64);
   EXPECT_EQ(base.biases, base.midpoints);
   EXPECT_EQ(base.bytes, 256u + 128 + 64 + 64);
-  EXPECT_EQ(plane_layout(Format::kT16, 1, 3, 288, false).bytes, 128u);
-  EXPECT_EQ(plane_layout(Format::kT16, 2, 3, 288, true).bytes, 128u + 64);
+  EXPECT_EQ(plane_layout(Format::kT16, 1, 3, 288, false).bytes, 192u);  // 48 a row
+  EXPECT_EQ(plane_layout(Format::kT16, 2, 3, 288, true).bytes, 192u + 64);
   EXPECT_EQ(plane_layout(Format::kT16, 3, 3, 288, false).bytes, 256u);
 }
 
@@ -47,7 +47,7 @@ TEST(KernelsPlanes, CodesOfSingleWeights) {
   for (int c = 0; c < 16; ++c) {
     for (int level = 0; level < kLevelCount; ++level) tables->rows[level][0][c] = static_cast<uint8_t>(64 + c);
   }
-  for (const int w : {0, 5, 8, 13, 16, 30, 33, 47, 48, 63, 64 + 21, 128 + 15, 256 + 9}) {
+  for (const int w : {0, 5, 8, 13, 16, 30, 33, 47, 48, 63, 64 + 21, 128 + 15, 192 + 50, 256 + 9}) {
     std::vector<uint8_t> planes[kLevelCount];
     Matrix matrix{Format::kT16, 1, 320, tables.get(), {}, 0};
     for (int level = 0; level < kLevelCount; ++level) {
@@ -59,7 +59,7 @@ TEST(KernelsPlanes, CodesOfSingleWeights) {
     const int block = w / 64, k = w % 64 / 16, t = w % 16;
     planes[0][static_cast<size_t>(16 * block + t)] = static_cast<uint8_t>(2 << 2 * k);
     for (int level = 1; level <= 2; ++level) {
-      planes[level][static_cast<size_t>(8 * block + t % 8)] = static_cast<uint8_t>(1 << (k + (t >= 8 ? 4 : 0)));
+      planes[level][static_cast<size_t>(block / 4 * 32 + block % 2 * 16 + t)] = static_cast<uint8_t>(1 << (k + block % 4 / 2 * 4));
     }
     planes[3][static_cast<size_t>(16 * block + t)] = static_cast<uint8_t>(3 << 2 * k);
     const float values[] = {2, 5, 11, 11 + 11.0f / 16};

@@ -164,6 +164,7 @@ void Pack::read_tables(const File& file, const std::unordered_map<std::string, L
       _tables->rows[level][i / static_cast<size_t>(entries)][i % static_cast<size_t>(entries)] = static_cast<uint8_t>(entry + 64);
     }
   }
+  _tables->arrange();
   for (PackTensor& tensor : _tensors) {
     if (tensor.format == kernels::Format::kT16) tensor.tables = _tables.get();
   }

@@ -1,11 +1,14 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
 
 #include <array>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "bindings.h"
 #include "edgemoe/codec/encode.h"
@@ -122,6 +125,72 @@ nb::bytes learn(const Input<float, 2>& samples, const std::optional<Input<float,
   return as_bytes(tables);
 }
 
+// A matrix over planes that Python holds, by level; those above the last one wanted may be missing.
+kernels::Matrix matrix_of(uint32_t format, int64_t rows, int64_t columns, const std::vector<Input<uint8_t, 1>>& planes, int biased_levels) {
+  kernels::Matrix matrix;
+  matrix.format = static_cast<kernels::Format>(format);
+  matrix.rows = rows;
+  matrix.columns = columns;
+  matrix.biased_levels = static_cast<uint8_t>(biased_levels);
+  if (planes.size() > static_cast<size_t>(kernels::kLevelCount)) throw Error("a matrix has at most 4 planes");
+  for (int i = 0; i < static_cast<int>(planes.size()); ++i) {
+    const size_t bytes = kernels::plane_layout(matrix.format, i, rows, columns, biased_levels >> i & 1).bytes;
+    const size_t given = planes[static_cast<size_t>(i)].shape(0);
+    if (given < bytes) {
+      throw Error("the plane of level " + std::to_string(kernels::kLevels[i]) + " has " + std::to_string(bytes) + " bytes, not " +
+                  std::to_string(given));
+    }
+    matrix.planes[i] = planes[static_cast<size_t>(i)].data();
+  }
+  return matrix;
+}
+
+std::unique_ptr<kernels::T16Tables> kernel_tables(const Tables& tables) {
+  auto result = std::make_unique<kernels::T16Tables>();
+  for (int row = 0; row < codec::kRows; ++row) {
+    const auto set = [&](int level, const int8_t* entries, int count) {
+      for (int i = 0; i < 16; ++i) result->rows[level][row][i] = static_cast<uint8_t>(64 + (i < count ? entries[i] : 0));
+    };
+    set(0, tables.level2[row], 4);
+    set(1, tables.level3[row], 8);
+    set(2, tables.level4[row], 16);
+    set(3, tables.level6[row], 16);
+  }
+  result->arrange();
+  return result;
+}
+
+template <class T>
+nb::object numpy_matrix(std::unique_ptr<T[]> data, int64_t rows, int64_t columns) {
+  T* const values = data.release();
+  const nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<2>>(values, {static_cast<size_t>(rows), static_cast<size_t>(columns)}, owner));
+}
+
+nb::object dequantize(uint32_t format, int64_t rows, int64_t columns, const std::vector<Input<uint8_t, 1>>& planes,
+                      const std::optional<nb::bytes>& tables, int biased_levels) {
+  kernels::Matrix matrix = matrix_of(format, rows, columns, planes, biased_levels);
+  const auto entries = tables ? kernel_tables(from_bytes(*tables)) : nullptr;
+  matrix.tables = entries.get();
+  std::unique_ptr<float[]> values(new float[static_cast<size_t>(rows * columns)]);
+  {
+    const nb::gil_scoped_release release;
+    kernels::dequantize(matrix, static_cast<int>(planes.size()) - 1, 0, rows, values.get());
+  }
+  return numpy_matrix(std::move(values), rows, columns);
+}
+
+nb::object assemble(uint32_t format, int64_t rows, int64_t columns, const std::vector<Input<uint8_t, 1>>& planes) {
+  const kernels::Matrix matrix = matrix_of(format, rows, columns, planes, 0);
+  const int64_t bytes = columns / 256 * static_cast<int64_t>(codec::block_bytes(matrix.format));
+  std::unique_ptr<uint8_t[]> blocks(new uint8_t[static_cast<size_t>(rows * bytes)]);
+  {
+    const nb::gil_scoped_release release;
+    kernels::assemble(matrix, 0, rows, blocks.get());
+  }
+  return numpy_matrix(std::move(blocks), rows, bytes);
+}
+
 }  // namespace
 
 void bind_codec(nb::module_& m) {
@@ -132,6 +201,16 @@ void bind_codec(nb::module_& m) {
         nb::arg("threads"), "Planes and errors, by level, of a matrix of floats.");
   m.def("learn_t16", &learn, nb::arg("samples"), nb::arg("importance").none(), nb::kw_only(), nb::arg("level_weights"),
         nb::arg("iterations"), nb::arg("seed"), nb::arg("threads"), "Tables, as the bytes of the four arrays one after another.");
+  m.def(
+      "plane_bytes",
+      [](uint32_t format, int level, int64_t rows, int64_t columns, bool biased) {
+        return kernels::plane_layout(static_cast<kernels::Format>(format), level, rows, columns, biased).bytes;
+      },
+      nb::arg("format"), nb::arg("level"), nb::arg("rows"), nb::arg("columns"), nb::arg("biased"), "Bytes of one matrix's plane of a level index.");
+  m.def("dequantize_planes", &dequantize, nb::arg("format"), nb::arg("rows"), nb::arg("columns"), nb::arg("planes"), nb::kw_only(),
+        nb::arg("tables").none(), nb::arg("biased_levels"), "The weights at the level of the last of the planes.");
+  m.def("assemble_planes", &assemble, nb::arg("format"), nb::arg("rows"), nb::arg("columns"), nb::arg("planes"),
+        "The k-quant blocks of slices with all planes.");
   m.def("default_t16", [] { return as_bytes(codec::default_tables()); });
 }
 

@@ -30,16 +30,17 @@ inline void pack_two_bits(const uint8_t* codes, int64_t blocks, int shift, uint8
   }
 }
 
-/// @brief Bit `shift` of each of blocks * 64 codes, as a 1-bit plane of 8 bytes a block.
+/// @brief Bit `shift` of each of blocks * 64 codes, as a row of a 1-bit plane: 32 bytes for four blocks, 16 for one that is left.
 inline void pack_one_bit(const uint8_t* codes, int64_t blocks, int shift, uint8_t* plane) {
   constexpr uint64_t mask = every_byte(1);
-  for (int64_t b = 0; b < blocks; ++b, codes += kBlock, plane += 8) {
-    uint64_t word = 0;
-    for (int k = 0; k < 4; ++k) {
-      word |= (load_word(codes + 16 * k) >> shift & mask) << k;
-      word |= (load_word(codes + 16 * k + 8) >> shift & mask) << (4 + k);
+  for (int64_t b = 0; b < blocks; ++b, codes += kBlock) {
+    uint8_t* const to = plane + b / 4 * 32 + b % 2 * 16;
+    const int64_t above = b % 4 / 2 * 4;  // blocks 2 and 3 are in the upper nibbles
+    for (int half = 0; half < 16; half += 8) {
+      uint64_t word = above ? load_word(to + half) : 0;
+      for (int k = 0; k < 4; ++k) word |= (load_word(codes + 16 * k + half) >> shift & mask) << (above + k);
+      store_word(to + half, word);
     }
-    store_word(plane, word);
   }
 }
 

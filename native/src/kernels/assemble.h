@@ -1,7 +1,7 @@
 /// @file assemble.h
 /// k-quant blocks from slices, a 64-weight block at a time in 128-bit registers.
 ///
-/// A Lane has load16, load8 (8 bytes, their low nibbles followed by their high ones), store, both, either, left<n>, right<n>
+/// A Lane has load16, store, both, either, left<n>, right<n>
 /// (of 16-bit elements or narrower: bits that cross bytes are masked) and of (a byte everywhere), pick (16-entry table).
 #pragma once
 
@@ -21,13 +21,13 @@ struct Assembler {
     const uint8_t* last;
   };
 
-  // A 1-bit plane's bits of the groups k at bit 2 k + kTo.
+  // Block i's bits of a superblock of a 1-bit plane; those of group k at bit 2 k + kTo.
   template <int kTo>
-  static V spread(const uint8_t* from) {
-    static const uint8_t table[16] = {0x00 << kTo, 0x01 << kTo, 0x04 << kTo, 0x05 << kTo, 0x10 << kTo, 0x11 << kTo,
-                                      0x14 << kTo, 0x15 << kTo, 0x40 << kTo, 0x41 << kTo, 0x44 << kTo, 0x45 << kTo,
-                                      0x50 << kTo, 0x51 << kTo, 0x54 << kTo, 0x55 << kTo};
-    return Lane::pick(Lane::load16(table), Lane::load8(from));
+  static V spread(const uint8_t* from, int i) {
+    const V bytes = Lane::load16(from + i % 2 * 16);
+    const V bits = Lane::both(i < 2 ? bytes : Lane::template right<4>(bytes), Lane::of(15));
+    const V at = Lane::pick(Lane::load16(kAsTwoBits.table), bits);
+    return kTo == 0 ? at : Lane::template left<kTo>(at);
   }
 
   // 4-bit codes out of two 2-bit planes: of groups 0 and 2 in the nibbles of the first, of 1 and 3 in those of the second.
@@ -41,7 +41,7 @@ struct Assembler {
   static void q4(const Planes& planes, uint8_t* qs) {
     for (int i = 0; i < 4; ++i) {
       const V high = Lane::load16(planes.base + 16 * i);
-      const V low = Lane::either(spread<1>(planes.third + 8 * i), spread<0>(planes.fourth + 8 * i));
+      const V low = Lane::either(spread<1>(planes.third, i), spread<0>(planes.fourth, i));
       Lane::store(qs + 32 * i, even(high, low));
       Lane::store(qs + 32 * i + 16, odd(high, low));
     }
@@ -55,8 +55,8 @@ struct Assembler {
   template <int kBlockIndex>
   static void q5_block(const Planes& planes, uint8_t* qs, V* high) {
     const V base = Lane::load16(planes.base + 16 * kBlockIndex);
-    const V third = spread<0>(planes.third + 8 * kBlockIndex);
-    const V low = Lane::either(spread<1>(planes.fourth + 8 * kBlockIndex), spread<0>(planes.last + 8 * kBlockIndex));
+    const V third = spread<0>(planes.third, kBlockIndex);
+    const V low = Lane::either(spread<1>(planes.fourth, kBlockIndex), spread<0>(planes.last, kBlockIndex));
     // The low bit of the base and the third plane's bit are the upper half of the block's low nibble.
     const V upper = Lane::either(Lane::both(Lane::template left<1>(base), Lane::of(0xaa)), third);
     Lane::store(qs + 32 * kBlockIndex, even(upper, low));
@@ -85,7 +85,7 @@ struct Assembler {
   static SixBits six_bits(const Planes& planes, int i) {
     const V base = Lane::load16(planes.base + 16 * i);
     const V last = Lane::load16(planes.last + 16 * i);
-    const V middle = Lane::either(spread<1>(planes.third + 8 * i), spread<0>(planes.fourth + 8 * i));
+    const V middle = Lane::either(spread<1>(planes.third, i), spread<0>(planes.fourth, i));
     const V nibble = Lane::of(15);
     const V even_low = even(middle, last);
     const V odd_low = odd(middle, last);

@@ -1,4 +1,4 @@
-// AVX-512 with VNNI and GFNI (Ice Lake, Zen 4 and later): a superblock's 2-bit plane is one register, and one dot product
+// AVX-512 with VNNI, VBMI and GFNI (Ice Lake, Zen 4 and later): a superblock's 2-bit plane is one register, and one dot product
 // takes 64 weights.
 #include <immintrin.h>
 
@@ -18,12 +18,10 @@ constexpr int64_t bit_matrix(int b0, int b1, int b2, int b3, int b4, int b5, int
   return static_cast<int64_t>(matrix);
 }
 
-constexpr int64_t kHighNibble = bit_matrix(4, 5, 6, 7, -1, -1, -1, -1);
-
-// Codes of k = 0 and 2 in the low and high nibbles of `even`, those of 1 and 3 in the nibbles of `odd`.
+// Nibbles of codes, of groups 0 and 2 with the two bits of level 2 below the others, of groups 1 and 3 with them above.
 struct Nibbles {
-  __m512i even;
-  __m512i odd;
+  __m512i low;
+  __m512i high;
 };
 
 // `one` where the mask is set, else `other`. What is replaced is the first operand, so the mask, which lasts, is not it.
@@ -32,96 +30,103 @@ EDGEMOE_INLINE __m512i select(__m512i mask, __m512i one, __m512i other) {
 }
 
 EDGEMOE_INLINE __m512i low_nibbles(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-// One instruction for a shift and a mask, and on other ports.
-EDGEMOE_INLINE __m512i high_nibbles(__m512i v) { return _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(kHighNibble), 0); }
+
+// Moves bits of each byte, and flips those of kFlip: one instruction for a shift, a mask and a constant.
+template <int64_t kMatrix, int kFlip = 0>
+EDGEMOE_INLINE __m512i move_bits(__m512i v) {
+  return _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(kMatrix), kFlip);
+}
+
+EDGEMOE_INLINE __m512i high_nibbles(__m512i v) { return move_bits<bit_matrix(4, 5, 6, 7, -1, -1, -1, -1)>(v); }
 
 EDGEMOE_INLINE __m512i load_two_bits(const uint8_t* plane, int blocks) {
   __m512i bits = _mm512_maskz_loadu_epi64(static_cast<__mmask8>((1u << 2 * blocks) - 1), plane);
-  __asm__("" : "+v"(bits));  // compilers would load it again for each shift, and loads are what is short
+  __asm__("" : "+v"(bits));  // compilers would load it again for each use, and loads are what is short
   return bits;
 }
 
-EDGEMOE_INLINE __m256i load_one_bit(const uint8_t* plane, int blocks) {
-  return _mm256_maskz_loadu_epi64(static_cast<__mmask8>((1u << blocks) - 1), plane);
+// Bytes for blocks 0 and 1, then again for blocks 2 and 3, whose bits are in the upper nibbles.
+EDGEMOE_INLINE __m512i load_one_bit(const uint8_t* plane, int blocks) {
+  if (blocks != 1) return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(plane)));
+  return _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(plane)));
 }
 
-// Each block's 8 bytes twice, for matrices that take the low nibbles (of bytes 0 to 7 of a 2-bit plane) from the first copy
-// and the high ones (of bytes 8 to 15) from the second.
-EDGEMOE_INLINE __m512i twice(__m256i bits) {
-  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_castsi256_si512(bits));
+// The bits of groups 0 to 3 at p0 to p3, those of blocks 0 and 1 from the lower nibbles and those of 2 and 3 from the upper ones.
+template <int p0, int p1, int p2, int p3>
+EDGEMOE_INLINE __m512i spread_bits(__m512i v) {
+  constexpr auto from = [](int place, int first) {
+    return place == p0 ? first : place == p1 ? first + 1 : place == p2 ? first + 2 : place == p3 ? first + 3 : -1;
+  };
+  constexpr auto matrix = [=](int first) {
+    return bit_matrix(from(0, first), from(1, first), from(2, first), from(3, first), from(4, first), from(5, first), from(6, first),
+                      from(7, first));
+  };
+  constexpr int64_t below = matrix(0), above = matrix(4);
+  const __m512i matrices = _mm512_setr_epi64(below, below, below, below, above, above, above, above);
+  return _mm512_gf2p8affine_epi64_epi8(v, matrices, 0);
 }
 
-template <int64_t kFirst, int64_t kSecond, int kXor>
-EDGEMOE_INLINE __m512i arrange(__m512i v) {
-  const __m512i matrix = _mm512_setr_epi64(kFirst, kSecond, kFirst, kSecond, kFirst, kSecond, kFirst, kSecond);
-  return _mm512_gf2p8affine_epi64_epi8(v, matrix, kXor);
-}
-
-// Two 1-bit planes as one 2-bit plane.
-EDGEMOE_INLINE __m512i weave(__m256i high, __m256i low) {
-  const __m256i mask = _mm256_set1_epi8(15);
-  const __m256i first = _mm256_ternarylogic_epi32(_mm256_slli_epi16(low, 4), high, mask, 0xd8);
-  const __m256i second = _mm256_ternarylogic_epi32(_mm256_srli_epi16(high, 4), low, mask, 0xe4);
-  const __m512i nibbles = _mm512_permutex2var_epi64(_mm512_castsi256_si512(first), _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
-                                                    _mm512_castsi256_si512(second));
-  return _mm512_gf2p8affine_epi64_epi8(nibbles, _mm512_set1_epi64(bit_matrix(4, 0, 5, 1, 6, 2, 7, 3)), 0);
+// Codes of level 3 (kLevel 1) or 4 (kLevel 2).
+template <int kLevel>
+EDGEMOE_INLINE Nibbles nibbles(const Planes& planes, const Place& at, int blocks, __m512i base) {
+  __m512i others = spread_bits<3, 1, 7, 5>(load_one_bit(planes.codes[1] + at.one_bit, blocks));
+  if (kLevel == 2) {
+    others = _mm512_or_si512(others, spread_bits<2, 0, 6, 4>(load_one_bit(planes.codes[2] + at.one_bit, blocks)));
+  }
+  const __m512i mask = _mm512_set1_epi8(0x33);
+  return {select(mask, base, others), select(mask, others, base)};
 }
 
 // Two 2-bit planes side by side.
-EDGEMOE_INLINE Nibbles join(__m512i high, __m512i low) {
-  const __m512i mask = _mm512_set1_epi8(static_cast<char>(0xcc));
-  return {select(mask, _mm512_slli_epi16(high, 2), low), select(mask, high, _mm512_srli_epi16(low, 2))};
+EDGEMOE_INLINE Nibbles join(__m512i base, __m512i last) {
+  const __m512i mask = _mm512_set1_epi8(0x33);
+  return {select(mask, base, _mm512_slli_epi16(last, 2)), select(mask, _mm512_srli_epi16(last, 2), base)};
 }
 
-// Codes of level 3, kOdd above those in the low nibbles of `odd`.
-template <int kOdd>
-EDGEMOE_INLINE Nibbles three_bits(const Planes& planes, int64_t at, int blocks, __m512i base) {
-  const __m512i third = twice(load_one_bit(planes.codes[1] + at, blocks));
-  const __m512i even = arrange<bit_matrix(0, -1, -1, -1, 2, -1, -1, -1), bit_matrix(4, -1, -1, -1, 6, -1, -1, -1), 0>(third);
-  const __m512i odd = arrange<bit_matrix(1, -1, -1, -1, 3, -1, -1, -1), bit_matrix(5, -1, -1, -1, 7, -1, -1, -1), kOdd>(third);
-  const __m512i mask = _mm512_set1_epi8(0x66);
-  return {select(mask, _mm512_slli_epi16(base, 1), even), select(mask, _mm512_srli_epi16(base, 1), odd)};
-}
-
-EDGEMOE_INLINE Nibbles four_bits(const Planes& planes, int64_t at, int blocks, __m512i base) {
-  return join(base, weave(load_one_bit(planes.codes[1] + at, blocks), load_one_bit(planes.codes[2] + at, blocks)));
-}
-
-EDGEMOE_INLINE __m512i four(__m128i a, __m128i b, __m128i c, __m128i d) {
-  const __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
-  const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(c), d, 1);
-  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-
-// The table rows of groups k of the four blocks, `offsets` pointing at the first block's.
-EDGEMOE_INLINE __m512i whole_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
+// The table rows of one group in each of the four blocks, `offsets` pointing at the first block's.
+EDGEMOE_INLINE __m512i four_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
   const auto row = [&](int i) EDGEMOE_LAMBDA {
     return _mm_load_si128(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i]));
   };
-  return four(row(0), row(1), row(2), row(3));
+  // A broadcast under a mask is a load and a blend, of which the processor does more at a time than of inserts.
+  const auto pair = [&](int i) EDGEMOE_LAMBDA { return _mm256_mask_broadcast_i64x2(_mm256_castsi128_si256(row(i)), 0xc, row(i + 1)); };
+  return _mm512_inserti64x4(_mm512_castsi256_si512(pair(0)), pair(2), 1);
 }
 
-// Those of groups k and k + 1, 8 bytes each.
-EDGEMOE_INLINE __m512i half_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
-  const auto row = [&](int i) EDGEMOE_LAMBDA {
-    return _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i])),
-                              _mm_loadl_epi64(reinterpret_cast<const __m128i*>(table[0] + offsets[4 * i + 1])));
-  };
-  return four(row(0), row(1), row(2), row(3));
-}
+// Level 2 of up to four rows of a matrix: what their selectors stand for, looked up in registers, 64 selectors at once. Each
+// of the four results is for one row: of each block (a lane) the four entries of each group.
+template <int kCount>
+struct Entries {
+  __m512i of[4];
 
-// Those of all four, 4 bytes each.
-EDGEMOE_INLINE __m512i quarter_rows(const uint8_t (*table)[16], const uint16_t* offsets) {
-  // Broadcasts under a mask are loads and blends, of which the processor does more at a time than of inserts.
-  const auto eight = [&](const uint16_t* from) EDGEMOE_LAMBDA {
-    const auto entry = [&](int g) EDGEMOE_LAMBDA { return _mm_cvtsi32_si128(load<int32_t>(table[0] + from[g])); };
-    __m256i rows = _mm256_castsi128_si256(entry(0));
+  EDGEMOE_INLINE Entries(const T16Tables& tables, const uint8_t* selectors, int64_t stride) {
+    const auto load = [&](int r) EDGEMOE_LAMBDA {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(selectors + r * stride));
+    };
+    __m512i chosen = _mm512_castsi128_si512(load(0));
+    if constexpr (kCount > 1) chosen = _mm512_inserti64x2(chosen, load(1), 1);
+    if constexpr (kCount > 2) chosen = _mm512_inserti64x2(chosen, load(2), 2);
+    if constexpr (kCount > 3) chosen = _mm512_inserti64x2(chosen, load(3), 3);
+    // From rows of blocks to blocks of rows.
+    chosen = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), chosen);
+    const __mmask64 upper = _mm512_movepi8_mask(chosen);
+    __m512i entry[4];
     EDGEMOE_UNROLL
-    for (int g = 1; g < 8; ++g) rows = _mm256_mask_broadcastd_epi32(rows, static_cast<__mmask8>(1u << g), entry(g));
-    return rows;
-  };
-  return _mm512_inserti64x4(_mm512_castsi256_si512(eight(offsets)), eight(offsets + 8), 1);
-}
+    for (int c = 0; c < 4; ++c) {
+      const auto* table = reinterpret_cast<const __m512i*>(tables.entries[c]);
+      entry[c] = _mm512_mask_blend_epi8(upper, _mm512_permutex2var_epi8(table[0], chosen, table[1]),
+                                        _mm512_permutex2var_epi8(table[2], chosen, table[3]));
+    }
+    const __m512i first[] = {_mm512_unpacklo_epi8(entry[0], entry[1]), _mm512_unpacklo_epi8(entry[2], entry[3])};
+    const __m512i second[] = {_mm512_unpackhi_epi8(entry[0], entry[1]), _mm512_unpackhi_epi8(entry[2], entry[3])};
+    of[0] = _mm512_unpacklo_epi16(first[0], first[1]);
+    of[1] = _mm512_unpackhi_epi16(first[0], first[1]);
+    of[2] = _mm512_unpacklo_epi16(second[0], second[1]);
+    of[3] = _mm512_unpackhi_epi16(second[0], second[1]);
+  }
+
+  EDGEMOE_INLINE __m512i row(int r) const { return of[r]; }
+};
 
 struct Avx512 {
   using Bytes = __m512i;
@@ -133,78 +138,79 @@ struct Avx512 {
   static constexpr int kBatchTokens = 3;
   static constexpr bool kMatrix = false;
 
-  template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, int64_t at, const uint16_t* offsets, int blocks,
+  template <int kLevel>
+  static EDGEMOE_INLINE auto selectors(const uint8_t* from, int64_t superblocks, const Scratch& scratch) {
+    if constexpr (kLevel == 0) return from;
+    if constexpr (kLevel != 0) return x86_offsets(from, superblocks, scratch.offsets);
+  }
+
+  template <int kLevel, int kCount, class Selectors>
+  static EDGEMOE_INLINE auto choose(const T16Tables& tables, const Selectors* selectors, int64_t stride) {
+    if constexpr (kLevel == 0) return Entries<kCount>(tables, selectors, stride);
+    if constexpr (kLevel != 0) return SelectedRows<Selectors>{selectors, stride};
+  }
+
+  template <int kLevel, class Chosen, class Visit>
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, const Place& at, Chosen chosen, int blocks,
                                  Visit visit) {
-    const __m512i base = load_two_bits(planes.codes[0] + 2 * at, blocks);
+    const __m512i base = load_two_bits(planes.codes[0] + at.two_bits, blocks);
     if constexpr (kLevel == 0) {
-      const __m512i three = _mm512_set1_epi8(3);
-      const __m512i table = quarter_rows(tables.rows[0], offsets);
-      // (v & 3) | group offset
-      const auto value = [&](__m512i v, char offset) EDGEMOE_LAMBDA {
-        return _mm512_shuffle_epi8(table, _mm512_ternarylogic_epi32(v, three, _mm512_set1_epi8(offset), 0xea));
-      };
-      visit(0, 0, value(base, 0));
-      visit(0, 1, value(_mm512_srli_epi16(base, 2), 4));
-      visit(0, 2, value(_mm512_srli_epi16(base, 4), 8));
-      visit(0, 3, value(_mm512_srli_epi16(base, 6), 12));
+      visit(0, 0, _mm512_shuffle_epi8(chosen, _mm512_and_si512(base, _mm512_set1_epi8(3))));
+      visit(0, 1, _mm512_shuffle_epi8(chosen, move_bits<bit_matrix(2, 3, -1, -1, -1, -1, -1, -1), 4>(base)));
+      visit(0, 2, _mm512_shuffle_epi8(chosen, move_bits<bit_matrix(4, 5, -1, -1, -1, -1, -1, -1), 8>(base)));
+      visit(0, 3, _mm512_shuffle_epi8(chosen, move_bits<bit_matrix(6, 7, -1, -1, -1, -1, -1, -1), 12>(base)));
     } else if constexpr (kLevel == 1) {
-      const Nibbles codes = three_bits<8>(planes, at, blocks, base);
-      const __m512i first = half_rows(tables.rows[1], offsets);
-      const __m512i second = half_rows(tables.rows[1], offsets + 2);
-      // A shuffle looks at bits 0 to 3 and 7 only, and bit 7 of the nibbles is 0.
-      visit(0, 0, _mm512_shuffle_epi8(first, codes.even));
-      visit(0, 1, _mm512_shuffle_epi8(first, codes.odd));
-      visit(0, 2, _mm512_shuffle_epi8(second, _mm512_srli_epi16(codes.even, 4)));
-      visit(0, 3, _mm512_shuffle_epi8(second, arrange<kHighNibble, kHighNibble, 8>(codes.odd)));
+      visit_rows(tables, 0, chosen, nibbles<1>(planes, at, blocks, base), 0, visit);
     } else {
-      visit_rows(tables.rows[2], offsets, four_bits(planes, at, blocks, base), 0, visit);
+      visit_rows(tables, 1, chosen, nibbles<2>(planes, at, blocks, base), 0, visit);
       if constexpr (kLevel == 3) {
-        visit_rows(tables.rows[3], offsets, join(base, load_two_bits(planes.codes[3] + 2 * at, blocks)), 1, visit);
+        visit_rows(tables, 2, chosen, join(base, load_two_bits(planes.codes[3] + at.two_bits, blocks)), 1, visit);
       }
     }
   }
 
   template <class Visit>
-  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint16_t* offsets, Nibbles codes, int part,
+  static EDGEMOE_INLINE void visit_rows(const T16Tables& tables, int table, const uint16_t* offsets, Nibbles codes, int part,
                                         Visit visit) {
-    visit(part, 0, _mm512_shuffle_epi8(whole_rows(table, offsets), low_nibbles(codes.even)));
-    visit(part, 1, _mm512_shuffle_epi8(whole_rows(table, offsets + 1), low_nibbles(codes.odd)));
-    visit(part, 2, _mm512_shuffle_epi8(whole_rows(table, offsets + 2), high_nibbles(codes.even)));
-    visit(part, 3, _mm512_shuffle_epi8(whole_rows(table, offsets + 3), high_nibbles(codes.odd)));
+    const auto* low = tables.low[table];
+    const auto* high = tables.high[table];
+    visit(part, 0, _mm512_shuffle_epi8(four_rows(low, offsets), low_nibbles(codes.low)));
+    visit(part, 1, _mm512_shuffle_epi8(four_rows(high, offsets + 1), low_nibbles(codes.high)));
+    visit(part, 2, _mm512_shuffle_epi8(four_rows(low, offsets + 2), high_nibbles(codes.low)));
+    visit(part, 3, _mm512_shuffle_epi8(four_rows(high, offsets + 3), high_nibbles(codes.high)));
   }
 
-  static EDGEMOE_INLINE const uint16_t* selectors(const uint8_t* from, int64_t superblocks, const Scratch& scratch) {
-    return x86_offsets(from, superblocks, scratch.offsets);
-  }
+  struct Lookup {
+    Bytes low;
+    Bytes high;
+  };
 
-  static EDGEMOE_INLINE Bytes lookup(const uint8_t* midpoints) {
-    const __m128i same = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_broadcast_i32x4(midpoints ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(midpoints)) : same);
+  template <int kBits>
+  static EDGEMOE_INLINE Lookup lookup(const uint8_t* midpoints) {
+    const X86Lookup two = x86_lookup<kBits>(midpoints);
+    return {_mm512_broadcast_i32x4(two.low), _mm512_broadcast_i32x4(two.high)};
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Planes& planes, int64_t at, Bytes lookup, Visit visit) {
-    const __m512i base = load_two_bits(planes.codes[0] + 2 * at, 4);
+  static EDGEMOE_INLINE void slice(const Planes& planes, const Place& at, const Lookup& lookup, Visit visit) {
+    const __m512i base = load_two_bits(planes.codes[0] + at.two_bits, 4);
     if constexpr (kBits == 2) {
-      const auto value = [&](__m512i v) EDGEMOE_LAMBDA {
-        return _mm512_shuffle_epi8(lookup, _mm512_and_si512(v, _mm512_set1_epi8(3)));
-      };
-      visit(0, value(base));
-      visit(1, value(_mm512_srli_epi16(base, 2)));
-      visit(2, value(_mm512_srli_epi16(base, 4)));
-      visit(3, value(_mm512_srli_epi16(base, 6)));
-      return;
+      visit(0, _mm512_shuffle_epi8(lookup.low, _mm512_and_si512(base, _mm512_set1_epi8(3))));
+      visit(1, _mm512_shuffle_epi8(lookup.low, move_bits<bit_matrix(2, 3, -1, -1, -1, -1, -1, -1)>(base)));
+      visit(2, _mm512_shuffle_epi8(lookup.low, move_bits<bit_matrix(4, 5, -1, -1, -1, -1, -1, -1)>(base)));
+      visit(3, _mm512_shuffle_epi8(lookup.low, move_bits<bit_matrix(6, 7, -1, -1, -1, -1, -1, -1)>(base)));
     } else {
-      const Nibbles n = kBits == 3 ? three_bits<0>(planes, at, 4, base) : four_bits(planes, at, 4, base);
-      const __m512i codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
-      const __m512i last = kBits == 5   ? weave(_mm256_setzero_si256(), load_one_bit(planes.codes[3] + at, 4))
-                           : kBits == 6 ? load_two_bits(planes.codes[3] + 2 * at, 4)
+      const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(planes, at, 4, base);
+      const __m512i codes[] = {
+          _mm512_shuffle_epi8(lookup.low, low_nibbles(n.low)), _mm512_shuffle_epi8(lookup.high, low_nibbles(n.high)),
+          _mm512_shuffle_epi8(lookup.low, high_nibbles(n.low)), _mm512_shuffle_epi8(lookup.high, high_nibbles(n.high))};
+      const __m512i last = kBits == 5   ? spread_bits<0, 2, 4, 6>(load_one_bit(planes.codes[3] + at.one_bit, 4))
+                           : kBits == 6 ? load_two_bits(planes.codes[3] + at.two_bits, 4)
                                         : _mm512_setzero_si512();
       EDGEMOE_UNROLL
       for (int k = 0; k < 4; ++k) {
         if constexpr (kBits <= 4) {
-          visit(k, _mm512_shuffle_epi8(lookup, codes[k]));
+          visit(k, codes[k]);
         } else {
           const __m512i low = _mm512_and_si512(_mm512_srli_epi16(last, static_cast<unsigned>(2 * k)), _mm512_set1_epi8(3));
           visit(k, _mm512_or_si512(_mm512_slli_epi16(codes[k], kBits - 4), low));
@@ -235,6 +241,17 @@ struct Avx512 {
   }
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return _mm512_slli_epi32(a, 4); }
+  // An activation's superblock in registers, for all rows that pass.
+  struct Held {
+    __m512i q[4];
+  };
+  static EDGEMOE_INLINE Held hold(const int8_t* q) {
+    __m512i q0 = _mm512_loadu_si512(q), q1 = _mm512_loadu_si512(q + 64);
+    __m512i q2 = _mm512_loadu_si512(q + 128), q3 = _mm512_loadu_si512(q + 192);
+    __asm__("" : "+v"(q0), "+v"(q1), "+v"(q2), "+v"(q3));  // compilers would load them again for each row
+    return {{q0, q1, q2, q3}};
+  }
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const Held& held, int i) { return _mm512_dpbusd_epi32(sum, w, held.q[i]); }
   static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
     return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512(q));
   }
@@ -269,7 +286,8 @@ struct Avx512 {
 
 bool available() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("gfni");
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+         __builtin_cpu_supports("gfni");
 }
 
 void assemble(const Source& source, int64_t begin, int64_t end, uint8_t* out) { kAvx2Variant.assemble(source, begin, end, out); }

@@ -50,6 +50,42 @@ struct PackedScales {
   return {low_scales | static_cast<uint64_t>(high_scales) << 32, low_minimums | static_cast<uint64_t>(high_minimums) << 32};
 }
 
+/// @brief The code that each nibble stands for, with the two bits of level 2 below the others (low) or above them (high).
+/// Where a code has 3 bits, its last one is the upper one of the two others; of 2 bits, nibbles are codes.
+struct NibbleOrder {
+  alignas(16) uint8_t low[16];
+  alignas(16) uint8_t high[16];
+};
+
+[[maybe_unused]] constexpr NibbleOrder nibble_order(int bits) {
+  NibbleOrder order{};
+  const int left_out = bits < 4 ? 4 - bits : 0;
+  for (int n = 0; n < 16; ++n) {
+    order.low[n] = static_cast<uint8_t>(bits == 2 ? n : ((n & 3) << 2 | n >> 2) >> left_out);
+    order.high[n] = static_cast<uint8_t>(bits == 2 ? n : n >> left_out);
+  }
+  return order;
+}
+
+/// @brief A nibble of a 1-bit plane, bits of the groups 0 to 3, as a byte: bit k goes to places[k].
+struct Spread {
+  alignas(16) uint8_t table[16];
+};
+
+[[maybe_unused]] constexpr Spread spread(int p0, int p1, int p2, int p3) {
+  Spread result{};
+  for (int n = 0; n < 16; ++n) {
+    result.table[n] = static_cast<uint8_t>((n & 1) << p0 | (n >> 1 & 1) << p1 | (n >> 2 & 1) << p2 | (n >> 3 & 1) << p3);
+  }
+  return result;
+}
+
+// Where the nibbles of codes have the bits of levels 3 and 4: those of groups 0 and 2 above the two bits of level 2, which have
+// them below, in the nibbles of one byte; those of groups 1 and 3 below, in the nibbles of another. So one byte has both.
+inline constexpr Spread kThirdBits = spread(3, 1, 7, 5);
+inline constexpr Spread kFourthBits = spread(2, 0, 6, 4);
+inline constexpr Spread kAsTwoBits = spread(0, 2, 4, 6);  // as the lower bits of a 2-bit plane
+
 /// @brief What a slice's value byte counts in codes, as a factor.
 [[maybe_unused]] inline float slice_unit(const Source& source) {
   if (source.full) return 1.0f;

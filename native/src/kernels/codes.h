@@ -10,8 +10,13 @@ namespace {
 /// @brief The code of weight w of a 64-weight block in a 2-bit plane.
 [[maybe_unused]] inline int two_bits(const uint8_t* block, int w) { return block[w % 16] >> 2 * (w / 16) & 3; }
 
-/// @brief The bit of weight w of a 64-weight block in a 1-bit plane.
-[[maybe_unused]] inline int one_bit(const uint8_t* block, int w) { return block[w % 8] >> (w / 16 + 4 * (w / 8 % 2)) & 1; }
+/// @brief The bit of a row's weight in a 1-bit plane, `row` pointing at the row's bytes.
+[[maybe_unused]] inline int one_bit(const uint8_t* row, int64_t column) {
+  const int w = static_cast<int>(column % kSuperblock);
+  const int block = w / kBlock;
+  const uint8_t byte = row[column / kSuperblock * 32 + block % 2 * 16 + w % 16];
+  return byte >> (w / 16 % 4 + block / 2 * 4) & 1;
+}
 
 struct Code {
   int base = 0;    ///< of level 2
@@ -24,15 +29,16 @@ struct Code {
 [[maybe_unused]] inline Code code_of(const Source& source, int64_t row, int64_t column) {
   const int64_t block = row * source.blocks + column / kBlock;
   const int w = static_cast<int>(column % kBlock);
+  const int64_t row_bytes = static_cast<int64_t>(code_bytes(source.format, 1, source.blocks));
   Code result;
   result.base = result.coarse = two_bits(source.codes[0] + 16 * block, w);
   for (int level = 1; level <= 2 && level <= source.level; ++level) {
-    result.coarse = 2 * result.coarse + one_bit(source.codes[level] + 8 * block, w);
+    result.coarse = 2 * result.coarse + one_bit(source.codes[level] + row * row_bytes, column);
   }
   result.code = result.coarse;
   if (source.level < 3) return result;
   const bool single = source.format == Format::kSlicedQ5K;
-  result.last = single ? one_bit(source.codes[3] + 8 * block, w) : two_bits(source.codes[3] + 16 * block, w);
+  result.last = single ? one_bit(source.codes[3] + row * row_bytes, column) : two_bits(source.codes[3] + 16 * block, w);
   result.code = result.coarse * (single ? 2 : 4) + result.last;
   return result;
 }

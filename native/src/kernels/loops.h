@@ -5,8 +5,10 @@
 /// all. Both take the same integers in the same lanes and the same float steps, so how calls are batched changes no bit.
 ///
 /// An Isa has: Bytes, Ints, Floats (registers); kRows (rows at a time with one activation), kBatchRows and kBatchTokens;
-/// t16<level>(tables, planes, at, selectors, blocks, visit(part, index, Bytes)) and slice<bits>(planes, at, lookup,
-/// visit(index, Bytes)), which give the bytes that meet the activation's bytes from sizeof(Bytes) * index on;
+/// selectors<level>(bytes, superblocks, scratch) and choose<level, count>(tables, selectors, stride), whose row(r) goes to
+/// t16<level>(tables, planes, place, chosen, blocks, visit(part, index, Bytes)); lookup<bits>(midpoints) and
+/// slice<bits>(planes, place, lookup, visit(index, Bytes)); both visit the bytes that meet the activation's bytes from
+/// sizeof(Bytes) * index on; hold() and dot() take a superblock of an activation;
 /// and the arithmetic below.
 #pragma once
 
@@ -31,7 +33,29 @@ inline int64_t scale_stride(const Source& source) {
   return source.format == Format::kT16 ? 2 : source.format == Format::kSlicedQ6K ? 18 : 16;
 }
 
-/// @brief The planes of all rows. Rows follow one another, so one number says where a kernel is: `at`, 8 for each block before.
+/// @brief Where a superblock is in 2-bit planes and in 1-bit planes.
+struct Place {
+  int64_t two_bits;
+  int64_t one_bit;
+
+  static EDGEMOE_INLINE Place of(const Source& source, int64_t row, int64_t superblock) {
+    return {16 * source.blocks * row + 64 * superblock, one_bit_row(source) * row + 32 * superblock};
+  }
+  static EDGEMOE_INLINE int64_t one_bit_row(const Source& source) {
+    return source.blocks / 4 * 32 + (source.blocks % 4 < 2 ? source.blocks % 4 : 2) * 16;
+  }
+};
+
+/// @brief Selectors of rows of a matrix, as what they choose where tables are looked up in memory.
+template <class Selectors>
+struct SelectedRows {
+  const Selectors* selectors;
+  int64_t stride;
+
+  EDGEMOE_INLINE const Selectors* row(int r) const { return selectors + r * stride; }
+};
+
+/// @brief The planes of all rows, which follow one another.
 struct Planes {
   const uint8_t* codes[kLevelCount];
 
@@ -71,8 +95,8 @@ struct T16Kernel {
     if (left != 0) step(full, left);
   }
 
-  static EDGEMOE_INLINE const auto* selectors_of(const Source& source, int64_t row, int count, const Scratch& scratch) {
-    return Isa::selectors(source.selectors + 16 * row * source.superblocks, count * source.superblocks, scratch);
+  static EDGEMOE_INLINE auto selectors_of(const Source& source, int64_t row, int count, const Scratch& scratch) {
+    return Isa::template selectors<kLevel>(source.selectors + 16 * row * source.superblocks, count * source.superblocks, scratch);
   }
 
   // kCount rows share the loads of the activation.
@@ -81,6 +105,7 @@ struct T16Kernel {
     const T16Tables& tables = *source.tables;
     const Planes planes = Planes::of(source);
     const int64_t stride = source.superblocks;
+    const Place rows = Place::of(source, 1, 0);
     const auto* const selectors = selectors_of(source, row, kCount, scratch);
     const uint8_t* const ahead = source.selectors + 16 * (row * stride + kAhead);
     float* const d = scratch.scales;
@@ -91,18 +116,18 @@ struct T16Kernel {
       sum[r] = Isa::no_floats();
     }
     walk(source, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
-      const int8_t* q = x.q + kSuperblock * s;
+      const typename Isa::Held q = Isa::hold(x.q + kSuperblock * s);
+      const Ints start = Isa::start(x.correction + 4 * s);
       __builtin_prefetch(ahead + 16 * kCount * s);
+      const auto chosen = Isa::template choose<kLevel, kCount>(tables, selectors + 16 * s, 16 * stride);
+      Place at{rows.two_bits * row + 64 * s, rows.one_bit * row + 32 * s};
       EDGEMOE_UNROLL
-      for (int r = 0; r < kCount; ++r) {
-        const int64_t at = 8 * (row + r) * source.blocks + 32 * s;
+      for (int r = 0; r < kCount; ++r, at.two_bits += rows.two_bits, at.one_bit += rows.one_bit) {
         planes.foresee<kBits>(row * stride + kCount * s + r, r % 2 != 0);
         // Two chains of additions for each part, since one is as long as the rest of the work.
-        const Ints start = Isa::start(x.correction + 4 * s);
         Ints part[2][2] = {{start, Isa::no_ints()}, {start, Isa::no_ints()}};
-        const auto* const chosen = selectors + 16 * (r * stride + s);
-        Isa::template t16<kLevel>(tables, planes, at, chosen, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
-          part[p][i & 1] = Isa::dot(part[p][i & 1], value, q + static_cast<int>(sizeof(Bytes)) * i);
+        Isa::template t16<kLevel>(tables, planes, at, chosen.row(r), blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+          part[p][i & 1] = Isa::dot(part[p][i & 1], value, q, i);
         });
         const Ints coarse = Isa::add(part[0][0], part[0][1]);
         const Ints all = kParts == 2 ? Isa::add(Isa::sixteenfold(coarse), Isa::add(part[1][0], part[1][1])) : coarse;
@@ -118,9 +143,8 @@ struct T16Kernel {
     const auto* const selectors = selectors_of(source, row, 1, scratch);
     walk(source, [&](int64_t s, int blocks) EDGEMOE_LAMBDA {
       uint8_t* to = out + s * kParts * kSuperblock;
-      const int64_t at = 8 * row * source.blocks + 32 * s;
-      const auto* const chosen = selectors + 16 * s;
-      Isa::template t16<kLevel>(*source.tables, planes, at, chosen, blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
+      const auto chosen = Isa::template choose<kLevel, 1>(*source.tables, selectors + 16 * s, 0);
+      Isa::template t16<kLevel>(*source.tables, planes, Place::of(source, row, s), chosen.row(0), blocks, [&](int p, int i, Bytes value) EDGEMOE_LAMBDA {
         Isa::store(to + p * kSuperblock + static_cast<int>(sizeof(Bytes)) * i, value);
       });
     });
@@ -227,7 +251,7 @@ struct SliceKernel {
   template <int kCount>
   static EDGEMOE_APART void one(const Source& source, int64_t row, const Activation& x, float* y, const Scratch&) {
     const float unit = slice_unit(source);
-    const Bytes lookup = Isa::lookup(source.midpoints);
+    const auto lookup = Isa::template lookup<kBits>(source.midpoints);
     const Planes planes = Planes::of(source);
     const int64_t stride = scale_stride(source);
     Floats sum[kCount];
@@ -244,7 +268,7 @@ struct SliceKernel {
         if (r % 4 == 0) __builtin_prefetch(source.scales + (linear + kAhead) * stride);
         const Scales w = scales(source, from);
         Ints total = Isa::no_ints();
-        Isa::template slice<kBits>(planes, 32 * superblock, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+        Isa::template slice<kBits>(planes, {64 * superblock, 32 * superblock}, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
           const Ints partial = Isa::dot(Isa::no_ints(), value, q + static_cast<int>(sizeof(Bytes)) * i);
           total = Isa::weigh(total, partial, w, i);
         });
@@ -293,12 +317,12 @@ struct SliceKernel {
   }
 
   static void prepare(const Source& source, int64_t row, int count, const Scratch& scratch) {
-    const Bytes lookup = Isa::lookup(source.midpoints);
+    const auto lookup = Isa::template lookup<kBits>(source.midpoints);
     uint8_t* out = scratch.values;
     const Planes planes = Planes::of(source);
-    int64_t at = 32 * row * source.superblocks;
-    for (int64_t s = 0; s < count * source.superblocks; ++s, out += kSuperblock, at += 32) {
-      Isa::template slice<kBits>(planes, at, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
+    const int64_t first = row * source.superblocks;
+    for (int64_t s = first; s < first + count * source.superblocks; ++s, out += kSuperblock) {
+      Isa::template slice<kBits>(planes, {64 * s, 32 * s}, lookup, [&](int i, Bytes value) EDGEMOE_LAMBDA {
         Isa::store(out + static_cast<int>(sizeof(Bytes)) * i, value);
       });
     }

@@ -36,10 +36,6 @@ inline bool has_feature(const char* name) {
 struct NeonLane {
   using V = uint8x16_t;
   static EDGEMOE_INLINE V load16(const uint8_t* from) { return vld1q_u8(from); }
-  static EDGEMOE_INLINE V load8(const uint8_t* from) {
-    const uint8x8_t bits = vld1_u8(from);
-    return both(vcombine_u8(bits, vshr_n_u8(bits, 4)), of(15));
-  }
   static EDGEMOE_INLINE void store(uint8_t* to, V v) { vst1q_u8(to, v); }
   static EDGEMOE_INLINE V both(V a, V b) { return vandq_u8(a, b); }
   static EDGEMOE_INLINE V either(V a, V b) { return vorrq_u8(a, b); }
@@ -56,43 +52,37 @@ struct NeonLane {
   }
 };
 
-// Codes of k = 0 and 2 in the low and high nibbles of `even`, those of 1 and 3 in the nibbles of `odd`.
+// Nibbles of codes, of groups 0 and 2 with the two bits of level 2 below the others, of groups 1 and 3 with them above.
 struct Nibbles {
-  uint8x16_t even;
-  uint8x16_t odd;
+  uint8x16_t low;
+  uint8x16_t high;
 };
 
 EDGEMOE_INLINE uint8x16_t low_nibbles(uint8x16_t v) { return vandq_u8(v, vdupq_n_u8(15)); }
 EDGEMOE_INLINE uint8x16_t high_nibbles(uint8x16_t v) { return vshrq_n_u8(v, 4); }
 
-// A 1-bit plane in the places of a 2-bit plane: its bit for k at bit 2 k + kTo.
-template <int kTo>
-EDGEMOE_INLINE uint8x16_t load_spread(const uint8_t* plane) {
-  return Assembler<NeonLane>::spread<kTo>(plane);
+// Block i's bits of a superblock of a 1-bit plane, those of a nibble where `spread` has them.
+EDGEMOE_INLINE uint8x16_t load_one_bit(const Spread& spread, const uint8_t* plane, int i) {
+  const uint8x16_t bytes = vld1q_u8(plane + i % 2 * 16);
+  return vqtbl1q_u8(vld1q_u8(spread.table), i < 2 ? low_nibbles(bytes) : high_nibbles(bytes));
+}
+
+// Codes of level 3 (kLevel 1) or 4 (kLevel 2).
+template <int kLevel>
+EDGEMOE_INLINE Nibbles nibbles(const Planes& planes, const Place& at, int i, uint8x16_t base) {
+  uint8x16_t others = load_one_bit(kThirdBits, planes.codes[1] + at.one_bit, i);
+  if (kLevel == 2) others = vorrq_u8(others, load_one_bit(kFourthBits, planes.codes[2] + at.one_bit, i));
+  const uint8x16_t mask = vdupq_n_u8(0x33);
+  return {vbslq_u8(mask, base, others), vbslq_u8(mask, others, base)};
 }
 
 // Two 2-bit planes side by side.
-EDGEMOE_INLINE Nibbles join(uint8x16_t high, uint8x16_t low) {
-  const uint8x16_t mask = vdupq_n_u8(0xcc);
-  return {vbslq_u8(mask, vshlq_n_u8(high, 2), low), vbslq_u8(mask, high, vshrq_n_u8(low, 2))};
+EDGEMOE_INLINE Nibbles join(uint8x16_t base, uint8x16_t last) {
+  const uint8x16_t mask = vdupq_n_u8(0x33);
+  return {vbslq_u8(mask, base, vshlq_n_u8(last, 2)), vbslq_u8(mask, vshrq_n_u8(last, 2), base)};
 }
 
-template <int kLevel>
-EDGEMOE_INLINE Nibbles nibbles(const Planes& planes, int64_t at, uint8x16_t base) {
-  const uint8x16_t third = load_spread<kLevel == 1 ? 0 : 1>(planes.codes[1] + at);
-  if constexpr (kLevel == 1) {
-    const uint8x16_t mask = vdupq_n_u8(0x66);
-    return {vbslq_u8(mask, vshlq_n_u8(base, 1), third), vbslq_u8(mask, vshrq_n_u8(base, 1), vshrq_n_u8(third, 2))};
-  } else {
-    return join(base, vorrq_u8(third, load_spread<0>(planes.codes[2] + at)));
-  }
-}
-
-// 8 bytes each of the table rows of two groups, or 4 each of four.
-EDGEMOE_INLINE uint8x16_t half_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
-  return vcombine_u8(vld1_u8(table[selectors[0]]), vld1_u8(table[selectors[1]]));
-}
-
+// The table rows of four groups at level 2, 4 bytes each.
 EDGEMOE_INLINE uint8x16_t quarter_rows(const uint8_t (*table)[16], const uint8_t* selectors) {
   uint32x4_t rows = vdupq_n_u32(load<uint32_t>(table[selectors[0]]));
   rows = vsetq_lane_u32(load<uint32_t>(table[selectors[1]]), rows, 1);
@@ -133,13 +123,24 @@ struct Neon {
   static constexpr int kBatchTokens = 2;
   static constexpr bool kMatrix = false;
 
+  // Addresses take a selector as it is.
+  template <int kLevel>
+  static EDGEMOE_INLINE const uint8_t* selectors(const uint8_t* from, int64_t, const Scratch&) {
+    return from;
+  }
+
+  template <int kLevel, int kCount>
+  static EDGEMOE_INLINE SelectedRows<uint8_t> choose(const T16Tables&, const uint8_t* selectors, int64_t stride) {
+    return {selectors, stride};
+  }
+
   // Bytes of group k of block i meet those of an activation from 64 k + 16 i on.
   template <int kLevel, class Visit>
-  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, int64_t at, const uint8_t* all, int blocks,
+  static EDGEMOE_INLINE void t16(const T16Tables& tables, const Planes& planes, const Place& at, const uint8_t* all, int blocks,
                                  Visit visit) {
     for (int i = 0; i < blocks; ++i) {
       const uint8_t* selectors = all + 4 * i;
-      const uint8x16_t base = vld1q_u8(planes.codes[0] + 2 * at + 16 * i);
+      const uint8x16_t base = vld1q_u8(planes.codes[0] + at.two_bits + 16 * i);
       if constexpr (kLevel == 0) {
         const uint8x16_t table = quarter_rows(tables.rows[0], selectors);
         const auto value = [&](uint8x16_t v, uint8_t offset) EDGEMOE_LAMBDA {
@@ -150,59 +151,60 @@ struct Neon {
         visit(0, 8 + i, value(vshrq_n_u8(base, 4), 8));
         visit(0, 12 + i, value(vshrq_n_u8(base, 6), 12));
       } else if constexpr (kLevel == 1) {
-        const Nibbles codes = nibbles<1>(planes, at + 8 * i, base);
-        const uint8x16_t eight = vdupq_n_u8(8);
-        const uint8x16_t first = half_rows(tables.rows[1], selectors);
-        const uint8x16_t second = half_rows(tables.rows[1], selectors + 2);
-        visit(0, 0 + i, vqtbl1q_u8(first, low_nibbles(codes.even)));
-        visit(0, 4 + i, vqtbl1q_u8(first, vorrq_u8(low_nibbles(codes.odd), eight)));
-        visit(0, 8 + i, vqtbl1q_u8(second, high_nibbles(codes.even)));
-        visit(0, 12 + i, vqtbl1q_u8(second, vorrq_u8(high_nibbles(codes.odd), eight)));
+        visit_rows(tables, 0, selectors, nibbles<1>(planes, at, i, base), 0, i, visit);
       } else {
-        visit_rows(tables.rows[2], selectors, nibbles<2>(planes, at + 8 * i, base), 0, i, visit);
+        visit_rows(tables, 1, selectors, nibbles<2>(planes, at, i, base), 0, i, visit);
         if constexpr (kLevel == 3) {
-          const uint8x16_t last = vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
-          visit_rows(tables.rows[3], selectors, join(base, last), 1, i, visit);
+          const uint8x16_t last = vld1q_u8(planes.codes[3] + at.two_bits + 16 * i);
+          visit_rows(tables, 2, selectors, join(base, last), 1, i, visit);
         }
       }
     }
   }
 
   template <class Visit>
-  static EDGEMOE_INLINE void visit_rows(const uint8_t (*table)[16], const uint8_t* selectors, Nibbles codes, int part, int i,
+  static EDGEMOE_INLINE void visit_rows(const T16Tables& tables, int table, const uint8_t* selectors, Nibbles codes, int part, int i,
                                         Visit visit) {
-    visit(part, 0 + i, vqtbl1q_u8(vld1q_u8(table[selectors[0]]), low_nibbles(codes.even)));
-    visit(part, 4 + i, vqtbl1q_u8(vld1q_u8(table[selectors[1]]), low_nibbles(codes.odd)));
-    visit(part, 8 + i, vqtbl1q_u8(vld1q_u8(table[selectors[2]]), high_nibbles(codes.even)));
-    visit(part, 12 + i, vqtbl1q_u8(vld1q_u8(table[selectors[3]]), high_nibbles(codes.odd)));
+    const auto* low = tables.low[table];
+    const auto* high = tables.high[table];
+    visit(part, 0 + i, vqtbl1q_u8(vld1q_u8(low[selectors[0]]), low_nibbles(codes.low)));
+    visit(part, 4 + i, vqtbl1q_u8(vld1q_u8(high[selectors[1]]), low_nibbles(codes.high)));
+    visit(part, 8 + i, vqtbl1q_u8(vld1q_u8(low[selectors[2]]), high_nibbles(codes.low)));
+    visit(part, 12 + i, vqtbl1q_u8(vld1q_u8(high[selectors[3]]), high_nibbles(codes.high)));
   }
 
-  // Addresses take a selector as it is.
-  static EDGEMOE_INLINE const uint8_t* selectors(const uint8_t* from, int64_t, const Scratch&) { return from; }
+  struct Lookup {
+    Bytes low;
+    Bytes high;
+  };
 
-  static EDGEMOE_INLINE Bytes lookup(const uint8_t* midpoints) {
+  template <int kBits>
+  static EDGEMOE_INLINE Lookup lookup(const uint8_t* midpoints) {
     static const uint8_t same[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return vld1q_u8(midpoints ? midpoints : same);
+    static const NibbleOrder order = nibble_order(kBits);
+    const uint8x16_t values = vld1q_u8(midpoints ? midpoints : same);
+    return {vqtbl1q_u8(values, vld1q_u8(order.low)), vqtbl1q_u8(values, vld1q_u8(order.high))};
   }
 
   template <int kBits, class Visit>
-  static EDGEMOE_INLINE void slice(const Planes& planes, int64_t at, Bytes lookup, Visit visit) {
+  static EDGEMOE_INLINE void slice(const Planes& planes, const Place& at, const Lookup& lookup, Visit visit) {
     for (int i = 0; i < 4; ++i) {
-      const uint8x16_t base = vld1q_u8(planes.codes[0] + 2 * at + 16 * i);
+      const uint8x16_t base = vld1q_u8(planes.codes[0] + at.two_bits + 16 * i);
       const uint8x16_t three = vdupq_n_u8(3);
       if constexpr (kBits == 2) {
-        visit(0 + i, vqtbl1q_u8(lookup, vandq_u8(base, three)));
-        visit(4 + i, vqtbl1q_u8(lookup, vandq_u8(vshrq_n_u8(base, 2), three)));
-        visit(8 + i, vqtbl1q_u8(lookup, vandq_u8(vshrq_n_u8(base, 4), three)));
-        visit(12 + i, vqtbl1q_u8(lookup, vshrq_n_u8(base, 6)));
+        visit(0 + i, vqtbl1q_u8(lookup.low, vandq_u8(base, three)));
+        visit(4 + i, vqtbl1q_u8(lookup.low, vandq_u8(vshrq_n_u8(base, 2), three)));
+        visit(8 + i, vqtbl1q_u8(lookup.low, vandq_u8(vshrq_n_u8(base, 4), three)));
+        visit(12 + i, vqtbl1q_u8(lookup.low, vshrq_n_u8(base, 6)));
       } else {
-        const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(planes, at + 8 * i, base);
-        const uint8x16_t codes[] = {low_nibbles(n.even), low_nibbles(n.odd), high_nibbles(n.even), high_nibbles(n.odd)};
+        const Nibbles n = nibbles<kBits == 3 ? 1 : 2>(planes, at, i, base);
+        const uint8x16_t codes[] = {vqtbl1q_u8(lookup.low, low_nibbles(n.low)), vqtbl1q_u8(lookup.high, low_nibbles(n.high)),
+                                    vqtbl1q_u8(lookup.low, high_nibbles(n.low)), vqtbl1q_u8(lookup.high, high_nibbles(n.high))};
         if constexpr (kBits <= 4) {
-          for (int k = 0; k < 4; ++k) visit(4 * k + i, vqtbl1q_u8(lookup, codes[k]));
+          for (int k = 0; k < 4; ++k) visit(4 * k + i, codes[k]);
         } else {
-          const uint8x16_t last = kBits == 5 ? load_spread<0>(planes.codes[3] + at + 8 * i)
-                                             : vld1q_u8(planes.codes[3] + 2 * at + 16 * i);
+          const uint8x16_t last = kBits == 5 ? load_one_bit(kAsTwoBits, planes.codes[3] + at.one_bit, i)
+                                             : vld1q_u8(planes.codes[3] + at.two_bits + 16 * i);
           const uint8x16_t low[] = {vandq_u8(last, three), vandq_u8(vshrq_n_u8(last, 2), three),
                                     vandq_u8(vshrq_n_u8(last, 4), three), vshrq_n_u8(last, 6)};
           for (int k = 0; k < 4; ++k) visit(4 * k + i, vorrq_u8(vshlq_n_u8(codes[k], kBits - 4), low[k]));
@@ -256,6 +258,9 @@ struct Neon {
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return vshlq_n_s32(a, 4); }
   // Bytes are at most 127, so they are signed bytes too.
+  using Held = const int8_t*;
+  static EDGEMOE_INLINE Held hold(const int8_t* q) { return q; }
+  static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, Held q, int i) { return dot(sum, w, q + static_cast<int>(sizeof(Bytes)) * i); }
   static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
     return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q));
   }

@@ -1,10 +1,11 @@
 // The layout of planes, and what must hold before any kernel looks at them.
 #include "edgemoe/kernels/planes.h"
 
+#include <algorithm>
 #include <string>
 
 #include "edgemoe/error.h"
-#include "source.h"
+#include "bits.h"
 
 namespace edgemoe::kernels {
 namespace {
@@ -31,10 +32,15 @@ void check(Format format, int level, int64_t rows, int64_t columns) {
 
 }  // namespace
 
-size_t code_bytes(Format format, int level) {
-  if (level == 0) return 16;
-  if (level < 3) return 8;
-  return format == Format::kSlicedQ4K ? 0 : format == Format::kSlicedQ5K ? 8 : 16;
+bool has_two_bits(Format format, int level) {
+  return level == 0 || (level == 3 && (format == Format::kT16 || format == Format::kSlicedQ6K));
+}
+
+size_t code_bytes(Format format, int level, int64_t blocks) {
+  if (level == 3 && format == Format::kSlicedQ4K) return 0;
+  const size_t count = static_cast<size_t>(blocks);
+  if (has_two_bits(format, level)) return 16 * count;
+  return count / 4 * 32 + std::min<size_t>(count % 4, 2) * 16;
 }
 
 size_t scale_bytes(Format format) { return format == Format::kT16 ? 2 : format == Format::kSlicedQ6K ? 18 : 16; }
@@ -47,7 +53,7 @@ PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns
   const bool base = level == 0;
   const bool t16 = format == Format::kT16;
   PlaneLayout layout;
-  layout.selectors = padded(r * blocks * code_bytes(format, level));
+  layout.selectors = padded(r * code_bytes(format, level, static_cast<int64_t>(blocks)));
   layout.scales = layout.selectors + (base && t16 ? padded(r * superblocks * 16) : 0);
   layout.midpoints = layout.scales + (base ? padded(r * superblocks * scale_bytes(format)) : 0);
   layout.biases = layout.midpoints + (base && !t16 ? 64 : 0);
@@ -56,7 +62,20 @@ PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns
 }
 
 int last_level(Format format, bool has_level_6) {
-  return has_level_6 && code_bytes(format, 3) != 0 ? 3 : 2;
+  return has_level_6 && format != Format::kSlicedQ4K ? 3 : 2;
+}
+
+void T16Tables::arrange() {
+  for (int row = 0; row < 256; ++row) {
+    for (int code = 0; code < 4; ++code) entries[code][row] = rows[0][row][code];
+    for (int level = 1; level < kLevelCount; ++level) {
+      const NibbleOrder order = nibble_order(level == 1 ? 3 : 4);
+      for (int n = 0; n < 16; ++n) {
+        low[level - 1][row][n] = rows[level][row][order.low[n]];
+        high[level - 1][row][n] = rows[level][row][order.high[n]];
+      }
+    }
+  }
 }
 
 Source resolve(const Matrix& matrix, int level) {

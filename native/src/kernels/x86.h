@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "bits.h"
+#include "loops.h"
 
 namespace edgemoe::kernels {
 namespace {
@@ -29,6 +29,22 @@ inline X86Scales x86_scales_q6(const uint8_t* from) {
   const __m128i scales = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
   const float d = _cvtsh_ss(load<uint16_t>(from + 16));
   return {scales, _mm256_slli_epi16(_mm256_cvtepi8_epi16(scales), 5), d, d};
+}
+
+/// @brief What slices look nibbles up in.
+struct X86Lookup {
+  __m128i low;
+  __m128i high;
+};
+
+/// @brief The midpoints of a level, or the codes themselves where there are none, by nibble.
+template <int kBits>
+EDGEMOE_INLINE X86Lookup x86_lookup(const uint8_t* midpoints) {
+  static const NibbleOrder order = nibble_order(kBits);
+  const __m128i same = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  const __m128i values = midpoints ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(midpoints)) : same;
+  const auto ordered = [&](const uint8_t* codes) { return _mm_shuffle_epi8(values, _mm_load_si128(reinterpret_cast<const __m128i*>(codes))); };
+  return {ordered(order.low), ordered(order.high)};
 }
 
 /// @brief Selectors as offsets of table rows, which saves a shift for each where they are used.

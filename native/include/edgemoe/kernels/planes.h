@@ -13,10 +13,19 @@ enum class Format : uint8_t { kT16 = 0, kSlicedQ4K = 1, kSlicedQ5K = 2, kSlicedQ
 inline constexpr int kLevels[] = {2, 3, 4, 6};
 inline constexpr int kLevelCount = 4;
 
-/// @brief The tables of a model's T16 planes, a row of 16 bytes for each selector; entries are biased by 64, so 1 to 127.
-/// Rows of levels 2 and 3 use the first 4 and 8 bytes. The correction of level 6 is biased too.
-struct T16Tables {
-  alignas(64) uint8_t rows[kLevelCount][256][16];
+/// @brief The tables of a model's T16 planes. Entries are biased by 64, so 1 to 127; the correction of level 6 is biased too.
+struct alignas(64) T16Tables {
+  /// A row of 16 bytes for each selector, by code; rows of levels 2 and 3 use the first 4 and 8 bytes.
+  uint8_t rows[kLevelCount][256][16];
+
+  // What arrange() derives from them. Vector variants make nibbles of codes, with the two bits of level 2 below or above the
+  // others, whichever saves a shift: rows of levels 3, 4 and 6 for either, and the entries of level 2 by code and row.
+  uint8_t low[kLevelCount - 1][256][16];
+  uint8_t high[kLevelCount - 1][256][16];
+  uint8_t entries[4][256];
+
+  /// To be called whenever `rows` was set.
+  void arrange();
 };
 
 /// @brief Where the parts of one plane begin. A part that the plane does not have is empty: it begins where the next does.
