@@ -27,7 +27,10 @@ namespace edgemoe::kernels {
 namespace {
 
 constexpr int kTokenTile = 128;  // activations whose bytes stay in the second-level cache while all rows pass
-constexpr int64_t kAhead = 32;   // superblocks between what is asked for and what is in use
+// Superblocks between what is asked for and what is in use: of a single stream, and of several into either cache.
+constexpr int64_t kAhead = 32;
+constexpr int64_t kFarAhead = 128;
+constexpr int64_t kNearAhead = 12;
 
 inline int64_t scale_stride(const Source& source) {
   return source.format == Format::kT16 ? 2 : source.format == Format::kSlicedQ6K ? 18 : 16;
@@ -63,15 +66,26 @@ struct Planes {
     return {{source.codes[0], source.codes[1], source.codes[2], source.codes[3]}};
   }
 
-  // Planes are read once and in order, but as several streams, of which the processor foresees less than of one. Half a line
-  // of a 1-bit plane is a superblock's, so every second call asks for it.
+  // Planes are read once and in order, but as several streams, of which the processor foresees less than of one: all but a single
+  // one are asked for twice, early into the second-level cache and shortly before use into the first.
   template <int kBits>
   EDGEMOE_INLINE void foresee(int64_t superblock, bool odd) const {
-    const int64_t at = superblock + kAhead;
-    __builtin_prefetch(codes[0] + 64 * at);
-    if (kBits >= 3 && !odd) __builtin_prefetch(codes[1] + 32 * at);
-    if (kBits >= 4 && !odd) __builtin_prefetch(codes[2] + 32 * at);
-    if (kBits >= 6) __builtin_prefetch(codes[3] + 64 * at);
+    if constexpr (kBits == 2) {
+      __builtin_prefetch(codes[0] + 64 * (superblock + kAhead));
+    } else {
+      foresee_at<kBits, 2>(superblock + kFarAhead, odd);
+      foresee_at<kBits, 3>(superblock + kNearAhead, odd);
+    }
+  }
+
+ private:
+  // Half a line of a 1-bit plane is a superblock's, so every second call asks for it.
+  template <int kBits, int kLocality>
+  EDGEMOE_INLINE void foresee_at(int64_t superblock, bool odd) const {
+    __builtin_prefetch(codes[0] + 64 * superblock, 0, kLocality);
+    if (!odd) __builtin_prefetch(codes[1] + 32 * superblock, 0, kLocality);
+    if (kBits >= 4 && !odd) __builtin_prefetch(codes[2] + 32 * superblock, 0, kLocality);
+    if (kBits >= 6) __builtin_prefetch(codes[3] + 64 * superblock, 0, kLocality);
   }
 };
 
