@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgemoe import machine
+from edgemoe.default_model import calibration_text_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama
 from edgemoe.packs.summary import open_model, summarize
@@ -22,6 +23,8 @@ from edgemoe.sizes import format_size
 Floats = npt.NDArray[np.single]
 
 DEFAULT_TOKENS = 65536
+_MOST_CODE = 50_000
+"""Characters of source code in the text that is read when none is named."""
 _WINDOW = 2048
 _LARGEST_BATCH = 512
 _SMALLEST_BATCH = 32
@@ -35,8 +38,13 @@ _MODEL_SHARE = 0.6
 
 
 def default_text() -> str:
-    """English fables (TinyFabulist, MIT) and source code of this project, about 200 KB."""
-    return (Path(__file__).parent / "calibration.txt").read_text(encoding="utf-8")
+    """About 200 KB: the fables of `models/calibration.txt`, and then source code of this package.
+
+    Raises:
+        ModelError: when this installation came without the fables.
+    """
+    code = "\n\n".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+    return f"{calibration_text_path().read_text(encoding='utf-8')}\n{code[:_MOST_CODE]}"
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The small model that comes with edgemoe."""
+"""What comes with edgemoe in its folder of models: the small model, and a text to calibrate with."""
 
 from __future__ import annotations
 
@@ -9,14 +9,28 @@ from edgemoe.errors import ModelError
 
 
 def default_model_path() -> Path:
-    """The GGUF file to use when none is named: in the installed package, or beside it in a checkout.
+    """The GGUF file to use when none is named.
 
     Raises:
         ModelError: when this installation came without one.
     """
+    return _find("*.gguf", "default model: name a GGUF file")
+
+
+def calibration_text_path() -> Path:
+    """The English prose to calibrate with when no text is named.
+
+    Raises:
+        ModelError: when this installation came without one.
+    """
+    return _find("calibration.txt", "text to calibrate with: name one")
+
+
+def _find(pattern: str, what: str) -> Path:
+    """In the installed package, or beside it in a checkout."""
     package = Path(str(resources.files("edgemoe")))
     folders = (package / "models", package.parent / "models")
     for folder in folders:
-        if found := sorted(folder.glob("*.gguf")):
+        if found := sorted(folder.glob(pattern)):
             return found[0]
-    raise ModelError(f"this installation has no default model in {folders[0]}: name a GGUF file")
+    raise ModelError(f"{folders[0]} of this installation has no {what}")

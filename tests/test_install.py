@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import edgemoe
-from edgemoe import VersionError
-from edgemoe.default_model import default_model_path
+from edgemoe import ModelError, VersionError
+from edgemoe.calibrate import default_text
+from edgemoe.default_model import calibration_text_path, default_model_path
 from edgemoe.experts import library
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,8 +130,32 @@ def test_the_default_model_is_there() -> None:
     assert path.read_bytes()[:4] == b"GGUF"
 
 
+def test_the_calibration_text_is_fables_and_code() -> None:
+    fables, text = calibration_text_path().read_text(encoding="utf-8"), default_text()
+    assert text.startswith(fables)
+    assert "from edgemoe.packs" in text.removeprefix(fables)
+    assert len(text) <= len(fables) + 50_001
+
+
+def test_everything_beside_the_default_model_is_installed() -> None:
+    [rule] = re.findall(r"install\(DIRECTORY models/ .*\)", (ROOT / "CMakeLists.txt").read_text())
+    patterns = re.findall(r'PATTERN "([^"]+)"', rule)
+    names = [path.name for path in default_model_path().parent.iterdir()]
+    assert "calibration.txt" in names
+    assert not [name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def test_what_an_installation_lacks_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / package)
+    with pytest.raises(ModelError, match="edgemoe/models.*no default model: name a GGUF file"):
+        default_model_path()
+    with pytest.raises(ModelError, match="edgemoe/models.*no text to calibrate with: name one"):
+        calibration_text_path()
+
+
 def test_public_names_resolve() -> None:
     for name in edgemoe.__all__:
         assert getattr(edgemoe, name).__doc__
+    unknown = "Lama"
     with pytest.raises(AttributeError, match="no attribute 'Lama'"):
-        edgemoe.Lama  # noqa: B018
+        getattr(edgemoe, unknown)
