@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def job(model: Path, label: str, **settings: object) -> Job:
+def job(model: Path, label: str, **settings: Any) -> Job:
     common = {"prompt_tokens": 16, "tokens": 8, "repeat": 2, "ctx": 64, "text": ENGLISH, "threads": 1}
-    return Job(label, str(model), **({"memory": label} | common | settings))  # type: ignore[arg-type]
+    return Job(label, str(model), **({"memory": label} | common | settings))
 
 
 def test_a_smaller_budget_uses_less_memory_and_reads_more(model: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -56,7 +57,7 @@ class Routing:
         self._rows = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(("ggml_nrows", lib._lib))
         self._callback = lib.ggml_backend_sched_eval_callback(self._on_tensor)
 
-        def with_callback(model, params):  # type: ignore[no-untyped-def]
+        def with_callback(model: int, params: Any) -> Any:
             params.cb_eval = self._callback
             return wrapped(model, params)
 

@@ -135,7 +135,7 @@ def report(share: str, limit: int, runs: dict[str, list[dict[str, float]]], as_j
     for program, values in figures.items():
         shown = {k: round(v, 3) if v < 1000 else format_size(v) for k, v in values.items()}
         click.echo(f"  {program:>8}  " + "  ".join(f"{name} {value}" for name, value in shown.items()))
-    with contextlib.suppress(KeyError, ZeroDivisionError):
+    with contextlib.suppress(KeyError, ZeroDivisionError):  # a prompt that was left out has no ratio
         ratios = {name: figures["edgemoe"][name] / figures["stock"][name] for name in ("prompt", "decode")}
         click.echo("  edgemoe / stock: " + "  ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items()))
 

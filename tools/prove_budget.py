@@ -52,7 +52,7 @@ def memory_group(limit: int) -> Iterator[Path]:
         (group / "memory.limit_in_bytes").write_text(str(limit))
         yield group
     finally:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a killed process may not be gone yet
             group.rmdir()
 
 
@@ -60,7 +60,7 @@ def run_in(group: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     def enter() -> None:
         (group / "cgroup.procs").write_text(str(os.getpid()))
 
-    return subprocess.run(command, preexec_fn=enter, capture_output=True, text=True, check=False)  # noqa: PLW1509
+    return subprocess.run(command, preexec_fn=enter, capture_output=True, text=True, check=False)
 
 
 def prove(model: str, budget: int, n_ctx: int, prompt: int, tokens: int) -> dict[str, object]:

@@ -19,8 +19,9 @@ def prompt_tokens(llm: Any, messages: Sequence[Message]) -> list[int]:
     import llama_cpp
     from jinja2 import TemplateError
 
+    recorder: Any = _Recorder(llm)
     try:
-        llama_cpp.Llama.create_chat_completion(_Recorder(llm), messages=list(messages))  # type: ignore[arg-type]
+        llama_cpp.Llama.create_chat_completion(recorder, messages=list(messages))
     except _Rendered as rendered:
         return rendered.tokens
     except (TemplateError, ValueError) as error:

@@ -41,7 +41,7 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
 
 def quiet_library() -> None:
     """Keep llama.cpp's log off the terminal: what matters of it is in the errors that edgemoe raises."""
-    with suppress(ImportError):
+    with suppress(ImportError):  # loading it says better what is missing
         import llama_cpp._logger
 
         llama_cpp._logger.logger.setLevel(logging.CRITICAL)
