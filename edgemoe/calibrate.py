@@ -17,6 +17,7 @@ from edgemoe import machine
 from edgemoe.default_model import calibration_text_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama
+from edgemoe.packs.layout import group_of
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.sizes import format_size
 
@@ -210,8 +211,7 @@ class Calibration:
         for names, expert, rows in llm.take_expert_inputs():
             for name in names:
                 self._owner[name] = names[0]
-                layer, family = name.split(".")[1], name.rsplit("_", 1)[1].split(".")[0]
-                self._group_of[name] = self._groups.index(f"{layer}.{family}")
+                self._group_of[name] = self._groups.index(group_of(name))
             key = names[0], expert
             if key not in self._moments:
                 columns = rows.shape[1]

@@ -341,7 +341,7 @@ class Llama(llama_cpp.Llama):
 
     @property
     def expert_groups(self) -> list[str]:
-        """Names of the groups of experts that are routed together: layer and family, as in "3.exps"."""
+        """Names of the groups of experts that are routed together: layer and family, as in "blk.3.exps"."""
         return self._residence.group_names
 
     def stats(self) -> Stats:

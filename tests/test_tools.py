@@ -139,7 +139,7 @@ def test_a_recorded_trace(tiny: Path, recorded: Path) -> None:
 
 
 def test_traces_survive_a_round_trip(tmp_path: Path) -> None:
-    groups = [("0.exps", 4, 1000), ("1.exps", 4, 2000)]
+    groups = [("blk.0.exps", 4, 1000), ("blk.1.exps", 4, 2000)]
     events = [(0, 2, [1, 3], [2, 2]), (1, 2, [0], [4]), (0, 1, [2], [1])]
     writer = TraceWriter(tmp_path / "trace")
     writer.begin("a model", groups)
@@ -153,7 +153,7 @@ def test_traces_survive_a_round_trip(tmp_path: Path) -> None:
     assert read_trace(cut).events == events[:2]
 
 
-HEADER = {"format": "edgemoe-trace", "version": 1, "model": "m", "groups": [["0.exps", 4, 1000]]}
+HEADER = {"format": "edgemoe-trace", "version": 1, "model": "m", "groups": [["blk.0.exps", 4, 1000]]}
 DAMAGED: dict[str, list[object]] = {
     "empty": [],
     "no header": [[0, 1, [1], [1]]],
@@ -161,7 +161,7 @@ DAMAGED: dict[str, list[object]] = {
     "another version": [HEADER | {"version": 2}],
     "no groups": [{k: v for k, v in HEADER.items() if k != "groups"}],
     "no model": [{k: v for k, v in HEADER.items() if k != "model"}],
-    "broken groups": [HEADER | {"groups": [["0.exps", 4]]}],
+    "broken groups": [HEADER | {"groups": [["blk.0.exps", 4]]}],
     "an event that is a number": [HEADER, 5],
     "an event without rows": [HEADER, [0, 1, [1]]],
     "an event of words": [HEADER, ["a", "b", ["c"], ["d"]]],

@@ -12,16 +12,14 @@ import numpy.typing as npt
 
 from edgemoe import _native
 from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.experts.quality import LEVELS
+from edgemoe.packs.layout import SLICED
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 
-LEVELS = (2, 3, 4, 6)
 LEVEL_WEIGHTS: Mapping[int, float] = {2: 0.2, 3: 0.3, 4: 0.5}
 """How much the squared error of a level counts when one choice of codes decides all of them."""
-
-FORMATS = {12: 1, 13: 2, 14: 3}
-"""Number of the sliced format (`edgemoe.mwq.formats`) by ggml type: Q4_K, Q5_K, Q6_K."""
 
 _SUPERBLOCK = 256
 _ROWS = 256
@@ -102,13 +100,13 @@ def slice_matrix(
         EdgeMoEError: another type, or sizes that do not fit.
         ModelError: a scale that is not finite: the source is damaged.
     """
-    if ggml_type not in FORMATS:
+    if ggml_type not in SLICED:
         raise EdgeMoEError(f"type {ggml_type} cannot be sliced: only Q4_K (12), Q5_K (13) and Q6_K (14) can")
     if isinstance(blocks, np.ndarray):
         data = np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
     else:
         data = np.frombuffer(blocks, np.uint8)
-    planes, errors = _native.slice_blocks(FORMATS[ggml_type], data, rows, columns, _row(importance), _threads(threads))
+    planes, errors = _native.slice_blocks(SLICED[ggml_type], data, rows, columns, _row(importance), _threads(threads))
     return SlicedMatrix(planes, errors)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from edgemoe import _native
+from edgemoe.experts.quality import LEVELS
 from edgemoe.packs.header import Entry, align
 
 VERSION = 1
 KEYS = "edgemoe.mwq."
 """What all metadata of packs begins with."""
-LEVELS = (2, 3, 4, 6)
 ALIGNMENT = 4096
 TABLE_LENGTHS = {2: 4, 3: 8, 4: 16, 6: 16}
 """Entries of one row of the table of each level."""

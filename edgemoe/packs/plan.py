@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.experts.quality import LEVELS
 from edgemoe.packs.calibration import Calibration
 from edgemoe.packs.dense import DenseTensor, can_dequantize, plan_dense
 from edgemoe.packs.header import Entry, Value, write_header
@@ -13,7 +14,6 @@ from edgemoe.packs.layout import (
     ALIGNMENT,
     KEYS,
     LAST_LEVEL,
-    LEVELS,
     SLICED,
     VERSION,
     ExpertTensor,

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgemoe import _native
-from edgemoe.packs.layout import LAST_LEVEL, LEVELS, ExpertTensor
+from edgemoe.experts.quality import LEVELS
+from edgemoe.packs.layout import LAST_LEVEL, TABLE_LENGTHS, ExpertTensor
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -16,8 +17,6 @@ Planes = Mapping[int, Bytes]
 """Planes of one matrix by level: that of the level wanted and those of all below it."""
 Tables = Mapping[int, npt.NDArray[np.int8]]
 """Rows of each level: [256, 4], [256, 8], [256, 16] and, for level 6, [256, 16]."""
-
-_TABLE_WIDTHS = {2: 4, 3: 8, 4: 16, 6: 16}
 
 
 def dequantize(tensor: ExpertTensor, planes: Planes, level: int, tables: Tables | None) -> Floats:
@@ -38,5 +37,5 @@ def assemble(tensor: ExpertTensor, planes: Planes) -> Bytes:
 
 def _table_bytes(tables: Tables) -> bytes:
     """Levels that a pack lacks are zeros."""
-    empty = {level: np.zeros((256, width), np.int8) for level, width in _TABLE_WIDTHS.items()}
-    return b"".join(np.ascontiguousarray((empty | dict(tables))[level]).tobytes() for level in _TABLE_WIDTHS)
+    empty = {level: np.zeros((256, width), np.int8) for level, width in TABLE_LENGTHS.items()}
+    return b"".join(np.ascontiguousarray((empty | dict(tables))[level]).tobytes() for level in TABLE_LENGTHS)

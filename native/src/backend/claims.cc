@@ -1,4 +1,5 @@
 #include "edgemoe/backend/device.h"
+#include "edgemoe/backend/views.h"
 
 namespace edgemoe {
 namespace {
@@ -7,10 +8,6 @@ namespace {
 constexpr int kMaxChain = 8;
 
 bool ours(const ggml::Tensor* t) { return t && t->buffer && t->buffer->buft == disk_buffer_type(); }
-
-bool is_view(const ggml::Tensor* t) {
-  return t->op == ggml::kOpView || t->op == ggml::kOpReshape || t->op == ggml::kOpPermute || t->op == ggml::kOpTranspose;
-}
 
 bool element_wise(ggml::Op op) {
   switch (op) {
@@ -28,11 +25,6 @@ bool element_wise(ggml::Op op) {
     default:
       return false;
   }
-}
-
-const ggml::Tensor* behind_views(const ggml::Tensor* t) {
-  while (t && is_view(t)) t = t->src[0];
-  return t;
 }
 
 // The expert product that feeds `t` while `t` still has a row for each expert of each token; null when none does.

@@ -21,12 +21,7 @@ constexpr size_t kRowPiece = 64 * 1024;
 constexpr int64_t kMostTokensAhead = 4;  // a larger batch routes to most experts anyway
 constexpr char kEmbedding[] = "token_embd.weight";
 
-// "blk.3.ffn_gate_exps.weight" and "blk.3.ffn_down_exps.weight" route together: layer 3, family exps.
-std::string group_name(const std::string& tensor) {
-  const size_t layer_end = tensor.find('.', 4);
-  const size_t family = tensor.rfind('_');
-  return tensor.substr(4, layer_end - 4) + "." + tensor.substr(family + 1, tensor.rfind('.') - family - 1);
-}
+int layer_of(const ExpertGroup& group) { return std::stoi(group.name.substr(std::strlen("blk."))); }
 
 }  // namespace
 
@@ -59,12 +54,12 @@ void Engine::list_tensors() {
       const int last = kernels::last_level(info.pack->format, _model->pack()->levels() == kernels::kLevelCount);
       stored->levels = static_cast<uint32_t>(std::min({last, _model->pack()->levels() - 1, _settings.top_level}) + 1);
     }
-    if (!rows) by_group[group_name(info.name)].push_back(stored.get());
+    if (!rows) by_group[routing_group(info.name)].push_back(stored.get());
     _stored.emplace(info.name, std::move(stored));
   }
   for (auto& [name, members] : by_group) _groups.push_back({name, members, {}});
   std::stable_sort(_groups.begin(), _groups.end(),
-                   [](const ExpertGroup& a, const ExpertGroup& b) { return std::stoi(a.name) < std::stoi(b.name); });
+                   [](const ExpertGroup& a, const ExpertGroup& b) { return layer_of(a) < layer_of(b); });
   for (uint32_t g = 0; g < _groups.size(); ++g) {
     for (StoredTensor* member : _groups[g].members) member->group = g;
   }

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "edgemoe/backend/ggml_api.h"
+#include "edgemoe/backend/views.h"
 
 namespace edgemoe {
 namespace {
@@ -19,15 +20,6 @@ constexpr double kAccuracyDecay = 0.95;
 // A weight that can be read here: not computed, and not on a GPU.
 bool is_leaf(const ggml::Tensor* t) {
   return t && t->op == ggml::kOpNone && t->data && t->buffer && api().ggml_backend_buft_is_host(t->buffer->buft);
-}
-
-bool is_view(const ggml::Tensor* t) {
-  return t->op == ggml::kOpView || t->op == ggml::kOpReshape || t->op == ggml::kOpPermute || t->op == ggml::kOpTranspose;
-}
-
-const ggml::Tensor* behind_views(const ggml::Tensor* t) {
-  while (t && is_view(t)) t = t->src[0];
-  return t;
 }
 
 bool is_float_row(const ggml::Tensor* t, int64_t length) {

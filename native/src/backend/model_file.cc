@@ -14,8 +14,6 @@ namespace {
 
 using ggml::api;
 
-constexpr int32_t kGgufUint16 = 2;
-
 // MUL_MAT_ID operands are three-dimensional and their names end alike in every architecture: ffn_gate_exps,
 // ffn_gate_up_exps, ffn_down_chexps...
 bool is_expert_stack(const std::string& name, const int64_t* ne) {
@@ -72,7 +70,7 @@ uint16_t ModelFile::shard_count() const {
   const ggml::Gguf* gguf = metadata();
   const int64_t key = api().gguf_find_key(gguf, "split.count");
   if (key < 0) return 1;
-  if (api().gguf_get_kv_type(gguf, key) != kGgufUint16) throw ModelError(_files[0].path() + ": split.count is not a 16-bit number");
+  if (api().gguf_get_kv_type(gguf, key) != ggml::kGgufUint16) throw ModelError(_files[0].path() + ": split.count is not a 16-bit number");
   uint16_t count;
   std::memcpy(&count, api().gguf_get_val_data(gguf, key), sizeof(count));
   return std::max<uint16_t>(count, 1);

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "edgemoe/backend/ggml_api.h"
+#include "edgemoe/backend/routing.h"
 #include "edgemoe/error.h"
 
 namespace edgemoe {
@@ -19,11 +20,8 @@ constexpr int64_t kMostColumns = 1 << 24;
 constexpr int64_t kMostRows = 1 << 24;
 constexpr int64_t kMostExperts = 1 << 16;
 
-// GGUF value types, as the format's specification numbers them.
-constexpr int32_t kGgufUint32 = 4;
-constexpr int32_t kGgufString = 8;
-constexpr int32_t kGgufArray = 9;
-constexpr int32_t kGgufUint64 = 10;
+// The types whose blocks are cut into slices, by format; T16 is made of any.
+constexpr ggml::Type kSlicedTypes[] = {ggml::kTypeCount, ggml::kTypeQ4K, ggml::kTypeQ5K, ggml::kTypeQ6K};
 
 std::string key_name(const char* key) { return std::string("edgemoe.mwq.") + key; }
 
@@ -31,17 +29,17 @@ std::string key_name(const char* key) { return std::string("edgemoe.mwq.") + key
   throw ModelError(path + " is a damaged pack: " + what + "; make it again, or verify the download");
 }
 
-int64_t array(const ggml::Gguf* gguf, const std::string& path, const char* key, int32_t type) {
+int64_t array(const ggml::Gguf* gguf, const std::string& path, const char* key, ggml::GgufType type) {
   const int64_t id = api().gguf_find_key(gguf, key_name(key).c_str());
   if (id < 0) fail(path, key_name(key) + " is missing");
-  if (api().gguf_get_kv_type(gguf, id) != kGgufArray || api().gguf_get_arr_type(gguf, id) != type) {
+  if (api().gguf_get_kv_type(gguf, id) != ggml::kGgufArray || api().gguf_get_arr_type(gguf, id) != type) {
     fail(path, key_name(key) + " has the wrong type");
   }
   return id;
 }
 
 template <typename T>
-std::vector<T> numbers(const ggml::Gguf* gguf, const std::string& path, const char* key, int32_t type) {
+std::vector<T> numbers(const ggml::Gguf* gguf, const std::string& path, const char* key, ggml::GgufType type) {
   const int64_t id = array(gguf, path, key, type);
   std::vector<T> values(api().gguf_get_arr_n(gguf, id));
   if (!values.empty()) std::memcpy(values.data(), api().gguf_get_arr_data(gguf, id), values.size() * sizeof(T));
@@ -54,12 +52,6 @@ int level_index(uint32_t level) {
 }
 
 }  // namespace
-
-std::string pack_group(const std::string& tensor) {
-  const size_t layer_end = tensor.find('.', 4);
-  const size_t family = tensor.rfind('_');
-  return tensor.substr(0, layer_end) + "." + tensor.substr(family + 1, tensor.rfind('.') - family - 1);
-}
 
 kernels::Matrix PackTensor::matrix() const {
   kernels::Matrix matrix;
@@ -77,7 +69,7 @@ std::unique_ptr<Pack> Pack::parse(const ggml::Gguf* gguf, const File& file,
                                   const std::unordered_map<std::string, ListedTensor>& listed) {
   const int64_t version = api().gguf_find_key(gguf, key_name("version").c_str());
   if (version < 0) return nullptr;
-  if (api().gguf_get_kv_type(gguf, version) != kGgufUint32) fail(file.path(), key_name("version") + " has the wrong type");
+  if (api().gguf_get_kv_type(gguf, version) != ggml::kGgufUint32) fail(file.path(), key_name("version") + " has the wrong type");
   uint32_t number;
   std::memcpy(&number, api().gguf_get_val_data(gguf, version), sizeof(number));
   if (number != kVersion) {
@@ -93,7 +85,7 @@ std::unique_ptr<Pack> Pack::parse(const ggml::Gguf* gguf, const File& file,
 }
 
 void Pack::read_levels(const ggml::Gguf* gguf, const std::string& path) {
-  const auto levels = numbers<uint32_t>(gguf, path, "levels", kGgufUint32);
+  const auto levels = numbers<uint32_t>(gguf, path, "levels", ggml::kGgufUint32);
   for (size_t i = 0; i < levels.size(); ++i) {
     if (i >= kernels::kLevelCount || levels[i] != static_cast<uint32_t>(kernels::kLevels[i])) {
       fail(path, "its levels are not 2, 3, 4, 6 or the first of them");
@@ -101,7 +93,7 @@ void Pack::read_levels(const ggml::Gguf* gguf, const std::string& path) {
   }
   if (levels.empty()) fail(path, "it has no levels");
   _levels = static_cast<int>(levels.size());
-  for (const uint32_t level : numbers<uint32_t>(gguf, path, "bias_levels", kGgufUint32)) {
+  for (const uint32_t level : numbers<uint32_t>(gguf, path, "bias_levels", ggml::kGgufUint32)) {
     const int index = level_index(level);
     if (index >= _levels) fail(path, "it has biases for level " + std::to_string(level) + ", which it does not have");
     _biased_levels = static_cast<uint8_t>(_biased_levels | 1 << index);
@@ -109,11 +101,11 @@ void Pack::read_levels(const ggml::Gguf* gguf, const std::string& path) {
 }
 
 void Pack::read_tensors(const ggml::Gguf* gguf, const std::string& path) {
-  const int64_t names = array(gguf, path, "tensors", kGgufString);
+  const int64_t names = array(gguf, path, "tensors", ggml::kGgufString);
   const size_t count = api().gguf_get_arr_n(gguf, names);
-  const auto formats = numbers<uint32_t>(gguf, path, "formats", kGgufUint32);
-  const auto types = numbers<uint32_t>(gguf, path, "types", kGgufUint32);
-  const auto shapes = numbers<uint64_t>(gguf, path, "shapes", kGgufUint64);
+  const auto formats = numbers<uint32_t>(gguf, path, "formats", ggml::kGgufUint32);
+  const auto types = numbers<uint32_t>(gguf, path, "types", ggml::kGgufUint32);
+  const auto shapes = numbers<uint64_t>(gguf, path, "shapes", ggml::kGgufUint64);
   if (count == 0 || formats.size() != count || types.size() != count || shapes.size() != 3 * count) {
     fail(path, "it lists " + std::to_string(count) + " expert tensors, " + std::to_string(formats.size()) + " formats, " +
                    std::to_string(types.size()) + " types and " + std::to_string(shapes.size()) + " dimensions");
@@ -136,6 +128,10 @@ void Pack::read_tensors(const ggml::Gguf* gguf, const std::string& path) {
     tensor.format = static_cast<kernels::Format>(formats[i]);
     tensor.type = static_cast<ggml::Type>(types[i]);
     const bool sliced = tensor.format != kernels::Format::kT16;
+    if (sliced && tensor.type != kSlicedTypes[formats[i]]) {
+      fail(path, tensor.name + " has slices of " + api().ggml_type_name(kSlicedTypes[formats[i]]) + ", but its type is " +
+                     std::to_string(types[i]));
+    }
     if (tensor.columns % (sliced ? 256 : 32) != 0) fail(path, tensor.name + " has rows of " + std::to_string(tensor.columns));
     tensor.biased_levels = sliced ? 0 : _biased_levels;
     _tensors.push_back(std::move(tensor));
@@ -172,7 +168,7 @@ void Pack::read_tables(const File& file, const std::unordered_map<std::string, L
 
 void Pack::place_planes(const std::string& path, const std::unordered_map<std::string, ListedTensor>& listed) {
   std::map<std::string, std::vector<PackTensor*>> groups;
-  for (PackTensor& tensor : _tensors) groups[pack_group(tensor.name)].push_back(&tensor);
+  for (PackTensor& tensor : _tensors) groups[routing_group(tensor.name)].push_back(&tensor);
   for (const auto& [name, members] : groups) {
     for (int level = 0; level < _levels; ++level) {
       uint64_t extent = 0;

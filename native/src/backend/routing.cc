@@ -1,10 +1,17 @@
 #include "edgemoe/backend/routing.h"
 
-#include <string>
+#include <cstring>
 
 #include "edgemoe/error.h"
 
 namespace edgemoe {
+
+std::string routing_group(const std::string& tensor) {
+  const size_t layer_end = tensor.find('.', std::strlen("blk."));
+  const size_t end = tensor.rfind('.');
+  const size_t family = tensor.find_last_of("._", end - 1) + 1;
+  return tensor.substr(0, layer_end) + "." + tensor.substr(family, end - family);
+}
 
 std::vector<RoutedExpert> group_rows(const ggml::Tensor& ids, uint32_t experts) {
   std::vector<int32_t> place(experts, -1);

@@ -15,9 +15,6 @@ namespace {
 
 using ggml::api;
 
-// GGUF value types, in the order of the format's specification.
-enum GgufType { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
-
 constexpr size_t kLongArray = 1024;  // tokenizer tables: only their length is of interest
 
 template <typename T>
@@ -27,19 +24,19 @@ T element(const void* data, size_t index) {
   return value;
 }
 
-nb::object scalar(int32_t type, const void* data, size_t index) {
+nb::object scalar(ggml::GgufType type, const void* data, size_t index) {
   switch (type) {
-    case kU8: return nb::int_(element<uint8_t>(data, index));
-    case kI8: return nb::int_(element<int8_t>(data, index));
-    case kU16: return nb::int_(element<uint16_t>(data, index));
-    case kI16: return nb::int_(element<int16_t>(data, index));
-    case kU32: return nb::int_(element<uint32_t>(data, index));
-    case kI32: return nb::int_(element<int32_t>(data, index));
-    case kF32: return nb::float_(element<float>(data, index));
-    case kBool: return nb::bool_(element<int8_t>(data, index) != 0);
-    case kU64: return nb::int_(element<uint64_t>(data, index));
-    case kI64: return nb::int_(element<int64_t>(data, index));
-    case kF64: return nb::float_(element<double>(data, index));
+    case ggml::kGgufUint8: return nb::int_(element<uint8_t>(data, index));
+    case ggml::kGgufInt8: return nb::int_(element<int8_t>(data, index));
+    case ggml::kGgufUint16: return nb::int_(element<uint16_t>(data, index));
+    case ggml::kGgufInt16: return nb::int_(element<int16_t>(data, index));
+    case ggml::kGgufUint32: return nb::int_(element<uint32_t>(data, index));
+    case ggml::kGgufInt32: return nb::int_(element<int32_t>(data, index));
+    case ggml::kGgufFloat32: return nb::float_(element<float>(data, index));
+    case ggml::kGgufBool: return nb::bool_(element<int8_t>(data, index) != 0);
+    case ggml::kGgufUint64: return nb::int_(element<uint64_t>(data, index));
+    case ggml::kGgufInt64: return nb::int_(element<int64_t>(data, index));
+    case ggml::kGgufFloat64: return nb::float_(element<double>(data, index));
     default: return nb::none();
   }
 }
@@ -47,10 +44,10 @@ nb::object scalar(int32_t type, const void* data, size_t index) {
 nb::object array(const ggml::Gguf* gguf, int64_t key) {
   const size_t n = api().gguf_get_arr_n(gguf, key);
   if (n > kLongArray) return nb::none();
-  const int32_t type = api().gguf_get_arr_type(gguf, key);
+  const ggml::GgufType type = api().gguf_get_arr_type(gguf, key);
   nb::list values;
   for (size_t i = 0; i < n; ++i) {
-    values.append(type == kString ? text(api().gguf_get_arr_str(gguf, key, i)) : scalar(type, api().gguf_get_arr_data(gguf, key), i));
+    values.append(type == ggml::kGgufString ? text(api().gguf_get_arr_str(gguf, key, i)) : scalar(type, api().gguf_get_arr_data(gguf, key), i));
   }
   return values;
 }
@@ -59,10 +56,10 @@ nb::dict metadata(const ModelFile& model) {
   const ggml::Gguf* gguf = model.metadata();
   nb::dict values;
   for (int64_t k = 0; k < api().gguf_get_n_kv(gguf); ++k) {
-    const int32_t type = api().gguf_get_kv_type(gguf, k);
-    nb::object value = type == kArray    ? array(gguf, k)
-                       : type == kString ? text(api().gguf_get_val_str(gguf, k))
-                                         : scalar(type, api().gguf_get_val_data(gguf, k), 0);
+    const ggml::GgufType type = api().gguf_get_kv_type(gguf, k);
+    nb::object value = type == ggml::kGgufArray    ? array(gguf, k)
+                       : type == ggml::kGgufString ? text(api().gguf_get_val_str(gguf, k))
+                                                   : scalar(type, api().gguf_get_val_data(gguf, k), 0);
     values[text(api().gguf_get_key(gguf, k))] = value;
   }
   return values;

@@ -44,7 +44,7 @@ struct StoredTensor {
 
 /// @brief Experts that are routed by the same ids: a layer, or one of its families.
 struct ExpertGroup {
-  std::string name;
+  std::string name;  ///< as routing_group() gives it
   std::vector<StoredTensor*> members;
   std::vector<const StoredTensor*> executed;  ///< since the last batch began
 };

@@ -21,6 +21,9 @@ inline constexpr int kTasksMax = -1;  // "as many tasks as threads" for a custom
 
 using Type = int32_t;  // ggml_type; only the values needed by name are listed
 inline constexpr Type kTypeF32 = 0;
+inline constexpr Type kTypeQ4K = 12;
+inline constexpr Type kTypeQ5K = 13;
+inline constexpr Type kTypeQ6K = 14;
 inline constexpr Type kTypeI8 = 24;
 inline constexpr Type kTypeI32 = 26;
 inline constexpr Type kTypeCount = 43;
@@ -56,6 +59,22 @@ inline constexpr int32_t kUsageCompute = 2;    // GGML_BACKEND_BUFFER_USAGE_COMP
 inline constexpr int32_t kFlagCompute = 16;  // GGML_TENSOR_FLAG_COMPUTE
 
 enum Status : int32_t { kStatusAllocFailed = -2, kStatusFailed = -1, kStatusSuccess = 0, kStatusAborted = 1 };
+
+enum GgufType : int32_t {
+  kGgufUint8,
+  kGgufInt8,
+  kGgufUint16,
+  kGgufInt16,
+  kGgufUint32,
+  kGgufInt32,
+  kGgufFloat32,
+  kGgufBool,
+  kGgufString,
+  kGgufArray,
+  kGgufUint64,
+  kGgufInt64,
+  kGgufFloat64,
+};
 
 enum LogLevel : int32_t { kLogNone, kLogDebug, kLogInfo, kLogWarn, kLogError, kLogContinue };
 

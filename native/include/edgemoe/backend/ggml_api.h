@@ -47,8 +47,8 @@ struct Api {
   F(int64_t, gguf_get_n_kv, (const Gguf*)) \
   F(int64_t, gguf_find_key, (const Gguf*, const char* key)) \
   F(const char*, gguf_get_key, (const Gguf*, int64_t)) \
-  F(int32_t, gguf_get_kv_type, (const Gguf*, int64_t)) \
-  F(int32_t, gguf_get_arr_type, (const Gguf*, int64_t)) \
+  F(GgufType, gguf_get_kv_type, (const Gguf*, int64_t)) \
+  F(GgufType, gguf_get_arr_type, (const Gguf*, int64_t)) \
   F(size_t, gguf_get_arr_n, (const Gguf*, int64_t)) \
   F(const void*, gguf_get_arr_data, (const Gguf*, int64_t)) \
   F(const char*, gguf_get_arr_str, (const Gguf*, int64_t, size_t)) \

@@ -71,7 +71,4 @@ class Pack {
   std::unique_ptr<kernels::T16Tables> _tables;
 };
 
-/// @brief The group of an expert tensor: "blk.3.exps" for "blk.3.ffn_gate_exps.weight".
-std::string pack_group(const std::string& tensor);
-
 }  // namespace edgemoe

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "edgemoe/backend/ggml_abi.h"
@@ -20,6 +21,10 @@ struct RoutedExpert {
   uint32_t expert;
   std::vector<RoutedRow> rows;
 };
+
+/// @brief The group of a tensor whose experts are routed by the same ids as others of its layer: "blk.3.exps" for
+/// "blk.3.ffn_gate_exps.weight".
+std::string routing_group(const std::string& tensor);
 
 /// @brief Groups the rows of `ids` (I32 [used, tokens], any strides, host memory) by expert, in order of first use.
 /// @throws ModelError when an id lies outside [0, experts).
