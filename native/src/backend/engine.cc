@@ -242,17 +242,16 @@ bool Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
 
 void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
   if (!_settings.read_ahead || ids->ne[1] > kMostTokensAhead) return;
-  const CacheStats state = _cache->stats();
-  if (state.capacity_bytes >= _cache->total_bytes()) return;
+  if (_cache->holds_all()) return;
   if (!_lookahead) _lookahead = std::make_unique<Lookahead>(_groups.size());
-  std::vector<uint32_t> planes;
+  _planes_ahead.clear();
   for (const uint32_t expert : _lookahead->look(group, ids, routed)) {
     for (const StoredTensor* member : _groups[_lookahead->next(group)].members) {
       if (!member->live || expert >= member->experts()) continue;
-      for (uint32_t level = 0; level < member->levels; ++level) planes.push_back(member->plane(expert, level));
+      for (uint32_t level = 0; level < member->levels; ++level) _planes_ahead.push_back(member->plane(expert, level));
     }
   }
-  if (!planes.empty()) _cache->prefetch(planes);
+  if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
 }
 
 void Engine::observe(const std::set<uint32_t>& groups) {

@@ -35,103 +35,108 @@ void softmax(std::vector<float>& values) {
 
 }  // namespace
 
-Lookahead::Router Lookahead::find_router(const ggml::Tensor* ids) {
+void Lookahead::find_router(const ggml::Tensor* ids, Router* router) {
+  router->weights = nullptr;
+  router->steps.clear();
   const ggml::Tensor* t = behind_views(ids);
-  if (!t || (t->op != ggml::kOpArgsort && t->op != ggml::kOpTopK)) return {};
-  Router router;
-  for (t = behind_views(t->src[0]); t; t = behind_views(t->src[0])) {
-    if (t->op == ggml::kOpMulMat) {
-      router.weights = t->src[0];
-      router.input = t->src[1];
-      break;
-    }
+  if (!t || (t->op != ggml::kOpArgsort && t->op != ggml::kOpTopK)) return;
+  for (t = behind_views(t->src[0]); t && t->op != ggml::kOpMulMat; t = behind_views(t->src[0])) {
     if (t->op == ggml::kOpAdd && is_float_row(t->src[1], t->ne[0])) {
-      router.steps.push_back({Step::kAdd, static_cast<const float*>(t->src[1]->data)});
+      router->steps.push_back({Step::kAdd, static_cast<const float*>(t->src[1]->data)});
     } else if (t->op == ggml::kOpUnary && t->op_params[0] == ggml::kUnarySigmoid) {
-      router.steps.push_back({Step::kSigmoid, nullptr});
+      router->steps.push_back({Step::kSigmoid, nullptr});
     } else if (t->op == ggml::kOpSoftMax && !t->src[1]) {
-      router.steps.push_back({Step::kSoftmax, nullptr});
+      router->steps.push_back({Step::kSoftmax, nullptr});
     } else {
-      return {};
+      return;
     }
   }
-  const ggml::Tensor* x = router.input;
-  if (!t || !is_leaf(router.weights) || x->type != ggml::kTypeF32 || x->ne[0] != router.weights->ne[0] || x->ne[2] != 1 ||
-      x->nb[0] != sizeof(float) || !x->data || !api().ggml_get_type_traits_cpu(router.weights->type)->vec_dot) {
-    return {};
+  if (!t) return;
+  const ggml::Tensor* weights = t->src[0];
+  const ggml::Tensor* x = t->src[1];
+  if (!is_leaf(weights) || x->type != ggml::kTypeF32 || x->ne[0] != weights->ne[0] || x->ne[2] != 1 || x->nb[0] != sizeof(float) ||
+      !x->data || !api().ggml_get_type_traits_cpu(weights->type)->vec_dot) {
+    return;
   }
+  router->weights = weights;
+  router->input = x;
   const ggml::Tensor* normalised = behind_views(x);
-  if (normalised->op == ggml::kOpMul && is_float_row(normalised->src[1], x->ne[0])) router.norm = normalised->src[1];
-  return router;
+  const bool normal = normalised->op == ggml::kOpMul && is_float_row(normalised->src[1], x->ne[0]);
+  router->norm = normal ? normalised->src[1] : nullptr;
 }
 
 void Lookahead::note_accuracy(Layer& layer, const std::vector<RoutedExpert>& routed) {
   if (layer.predicted.empty() || routed.empty()) return;
-  const auto found = std::count_if(routed.begin(), routed.end(), [&](const RoutedExpert& e) { return layer.predicted.count(e.expert) > 0; });
+  const auto& predicted = layer.predicted;
+  const auto found = std::count_if(routed.begin(), routed.end(), [&](const RoutedExpert& e) {
+    return std::find(predicted.begin(), predicted.end(), e.expert) != predicted.end();
+  });
   layer.accuracy = kAccuracyDecay * layer.accuracy + (1 - kAccuracyDecay) * static_cast<double>(found) / static_cast<double>(routed.size());
   layer.predicted.clear();
 }
 
-std::vector<float> Lookahead::scores(const Layer& from, const Router& to, int64_t token) {
+void Lookahead::score(const Layer& from, const Router& to, int64_t token) {
   const ggml::Tensor* x = from.router.input;
   const int64_t columns = x->ne[0];
   const auto* row = reinterpret_cast<const float*>(static_cast<const char*>(x->data) + token * x->nb[1]);
-  std::vector<float> input(row, row + columns);
-  for (size_t i = 0; i < from.ratio.size(); ++i) input[i] *= from.ratio[i];
+  _input.assign(row, row + columns);
+  for (size_t i = 0; i < from.ratio.size(); ++i) _input[i] *= from.ratio[i];
 
   const ggml::CpuTypeTraits* traits = api().ggml_get_type_traits_cpu(to.weights->type);
-  std::vector<uint8_t> converted;
-  const void* operand = input.data();
+  const void* operand = _input.data();
   if (traits->vec_dot_type != ggml::kTypeF32) {
-    converted.resize(api().ggml_row_size(traits->vec_dot_type, columns));
-    api().ggml_get_type_traits_cpu(traits->vec_dot_type)->from_float(input.data(), converted.data(), columns);
-    operand = converted.data();
+    _converted.resize(api().ggml_row_size(traits->vec_dot_type, columns));
+    api().ggml_get_type_traits_cpu(traits->vec_dot_type)->from_float(_input.data(), _converted.data(), columns);
+    operand = _converted.data();
   }
-  std::vector<float> values(static_cast<size_t>(to.weights->ne[1]));
-  for (size_t e = 0; e < values.size(); ++e) {
+  _scores.resize(static_cast<size_t>(to.weights->ne[1]));
+  for (size_t e = 0; e < _scores.size(); ++e) {
     const char* weights = static_cast<const char*>(to.weights->data) + e * to.weights->nb[1];
-    traits->vec_dot(static_cast<int>(columns), &values[e], 0, weights, 0, operand, 0, 1);
+    traits->vec_dot(static_cast<int>(columns), &_scores[e], 0, weights, 0, operand, 0, 1);
   }
   for (auto step = to.steps.rbegin(); step != to.steps.rend(); ++step) {
-    if (step->kind == Step::kSoftmax) softmax(values);
-    for (size_t e = 0; e < values.size(); ++e) {
-      if (step->kind == Step::kAdd) values[e] += step->addend[e];
-      if (step->kind == Step::kSigmoid) values[e] = 1 / (1 + std::exp(-values[e]));
+    if (step->kind == Step::kSoftmax) softmax(_scores);
+    for (size_t e = 0; e < _scores.size(); ++e) {
+      if (step->kind == Step::kAdd) _scores[e] += step->addend[e];
+      if (step->kind == Step::kSigmoid) _scores[e] = 1 / (1 + std::exp(-_scores[e]));
     }
   }
-  return values;
 }
 
-std::vector<uint32_t> Lookahead::look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+void Lookahead::predict(const Layer& from, Layer& to, const ggml::Tensor* ids) {
+  to.predicted.clear();
+  for (int64_t token = 0; token < ids->ne[1]; ++token) {
+    score(from, to.router, token);
+    _order.resize(_scores.size());
+    std::iota(_order.begin(), _order.end(), 0);
+    const auto used = std::min<size_t>(static_cast<size_t>(ids->ne[0]), _order.size());
+    std::partial_sort(_order.begin(), _order.begin() + static_cast<std::ptrdiff_t>(used), _order.end(),
+                      [&](uint32_t a, uint32_t b) { return _scores[a] > _scores[b]; });
+    for (size_t i = 0; i < used; ++i) {
+      if (std::find(to.predicted.begin(), to.predicted.end(), _order[i]) == to.predicted.end()) to.predicted.push_back(_order[i]);
+    }
+  }
+}
+
+const std::vector<uint32_t>& Lookahead::look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
   if (_last != UINT32_MAX && group > _last && _layers[_last].next == 0) _layers[_last].next = group;
   _last = group;
   Layer& layer = _layers[group];
   note_accuracy(layer, routed);
-  layer.router = find_router(ids);
-  if (!layer.router.weights || layer.next == 0) return {};
+  find_router(ids, &layer.router);
+  if (!layer.router.weights || layer.next == 0) return _nothing;
   Layer& following = _layers[layer.next];
   const Router& router = following.router;
-  if (!router.weights || router.weights->ne[0] != layer.router.weights->ne[0]) return {};
+  if (!router.weights || router.weights->ne[0] != layer.router.weights->ne[0]) return _nothing;
   const bool reading = following.accuracy >= kWorthReading;
-  if (!reading && ++_looks % kCheckEvery != 0) return {};
+  if (!reading && ++_looks % kCheckEvery != 0) return _nothing;
   if (layer.ratio.empty() && layer.router.norm && router.norm) {
     const auto* mine = static_cast<const float*>(layer.router.norm->data);
     const auto* its = static_cast<const float*>(router.norm->data);
     for (int64_t i = 0; i < layer.router.norm->ne[0]; ++i) layer.ratio.push_back(mine[i] == 0 ? 0 : its[i] / mine[i]);
   }
-  std::vector<uint32_t> chosen;
-  for (int64_t token = 0; token < ids->ne[1]; ++token) {
-    const std::vector<float> values = scores(layer, router, token);
-    std::vector<uint32_t> order(values.size());
-    std::iota(order.begin(), order.end(), 0);
-    const auto used = std::min<size_t>(static_cast<size_t>(ids->ne[0]), order.size());
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(used), order.end(),
-                      [&](uint32_t a, uint32_t b) { return values[a] > values[b]; });
-    for (size_t i = 0; i < used; ++i) {
-      if (following.predicted.insert(order[i]).second) chosen.push_back(order[i]);
-    }
-  }
-  return reading ? chosen : std::vector<uint32_t>{};
+  predict(layer, following, ids);
+  return reading ? following.predicted : _nothing;
 }
 
 }  // namespace edgemoe

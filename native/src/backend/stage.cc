@@ -225,7 +225,7 @@ void Stage::dot_chunk(size_t expert, size_t product, int64_t chunk, Bench& bench
   const ExpertProduct& p = _products[product];
   const Range range{chunk * _chunk_rows[product], std::min((chunk + 1) * _chunk_rows[product], p.rows())};
   if (p.kind == Weights::kPlanes) {
-    plane_chunk(expert, product, range);
+    plane_chunk(expert, product, range, bench);
     return;
   }
   bench.assembled.resize(_products.size());
@@ -242,17 +242,17 @@ void Stage::dot_chunk(size_t expert, size_t product, int64_t chunk, Bench& bench
   done(expert, product);
 }
 
-void Stage::plane_chunk(size_t expert, size_t product, Range range) {
+void Stage::plane_chunk(size_t expert, size_t product, Range range, Bench& bench) {
   const ExpertProduct& p = _products[product];
   const Converted& converted = _converted[_converted_index[product]];
-  std::vector<const uint8_t*> x;
-  std::vector<float*> y;
+  bench.inputs.clear();
+  bench.outputs.clear();
   for (const RoutedRow& row : _experts[expert]->rows) {
-    x.push_back(input_row(converted, row));
-    y.push_back(p.result(row));
+    bench.inputs.push_back(input_row(converted, row));
+    bench.outputs.push_back(p.result(row));
   }
-  kernels::multiply(matrix(expert, product), static_cast<int>(p.weights->levels) - 1, range.begin, range.end, x.data(),
-                    static_cast<int>(x.size()), y.data());
+  kernels::multiply(matrix(expert, product), static_cast<int>(p.weights->levels) - 1, range.begin, range.end, bench.inputs.data(),
+                    static_cast<int>(bench.inputs.size()), bench.outputs.data());
   done(expert, product);
 }
 

@@ -166,6 +166,7 @@ class Engine {
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;
   std::unique_ptr<Lookahead> _lookahead;
+  std::vector<uint32_t> _planes_ahead;  // of one call of read_ahead(): kept for its memory
   std::unique_ptr<Observer> _observer;
   std::unique_ptr<CopyReader> _row_reader;
   uint8_t* _compute_base = nullptr;

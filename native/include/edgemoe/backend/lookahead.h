@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_set>
 #include <vector>
 
 #include "edgemoe/backend/ggml_abi.h"
@@ -20,8 +19,8 @@ class Lookahead {
 
   /// @brief Learns how the ids of `group` come about and how good the last prediction for it was, and predicts.
   /// @returns the experts that group next() will probably use for these tokens, the likeliest first; empty when nothing is known, or
-  /// when predictions have been poor.
-  std::vector<uint32_t> look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
+  /// when predictions have been poor. Valid until the next call.
+  const std::vector<uint32_t>& look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
 
   /// @brief The group that follows `group` in a batch; `group` itself for the last one.
   uint32_t next(uint32_t group) const { return _layers[group].next == 0 ? group : _layers[group].next; }
@@ -42,17 +41,24 @@ class Lookahead {
     Router router;
     uint32_t next = 0;
     std::vector<float> ratio;  // the next layer's norm weights over this one's
-    std::unordered_set<uint32_t> predicted;
+    std::vector<uint32_t> predicted;  // for this batch, the likeliest first
     double accuracy = 1;  // decayed share of the experts in use that were predicted
   };
 
-  static Router find_router(const ggml::Tensor* ids);
+  static void find_router(const ggml::Tensor* ids, Router* router);  // without weights: not found
   void note_accuracy(Layer& layer, const std::vector<RoutedExpert>& routed);
-  std::vector<float> scores(const Layer& from, const Router& to, int64_t token);
+  void predict(const Layer& from, Layer& to, const ggml::Tensor* ids);
+  void score(const Layer& from, const Router& to, int64_t token);  // the experts of `to`, into _scores
 
   std::vector<Layer> _layers;
   uint32_t _last = UINT32_MAX;
   uint64_t _looks = 0;
+  const std::vector<uint32_t> _nothing;
+  // Of one token; kept for their memory.
+  std::vector<float> _input;
+  std::vector<uint8_t> _converted;
+  std::vector<float> _scores;
+  std::vector<uint32_t> _order;
 };
 
 }  // namespace edgemoe

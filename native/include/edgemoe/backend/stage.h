@@ -75,8 +75,10 @@ class Stage {
     size_t row_bytes;
     std::vector<uint8_t> bytes;
   };
-  // What one thread needs to run ggml's kernel on its own.
+  // Memory of one thread, kept from item to item.
   struct Bench {
+    std::vector<const uint8_t*> inputs;  // rows of one expert, for the kernels on planes
+    std::vector<float*> outputs;
     std::vector<std::vector<uint8_t>> gathered;  // input rows of one expert, by converted form
     std::vector<std::vector<uint8_t>> results;   // by product
     std::vector<std::vector<uint8_t>> assembled;  // weight rows, by product
@@ -107,7 +109,7 @@ class Stage {
   void scatter(size_t expert, int64_t block, const Bench& bench) const;
   void dot_item(int64_t item, Bench& bench);
   void dot_chunk(size_t expert, size_t product, int64_t chunk, Bench& bench);
-  void plane_chunk(size_t expert, size_t product, Range range);
+  void plane_chunk(size_t expert, size_t product, Range range, Bench& bench);
 
   Execution& _execution;
   std::vector<ExpertProduct> _products;

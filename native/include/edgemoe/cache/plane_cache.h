@@ -69,6 +69,8 @@ class PlaneCache final : private ReadSink {
 
   bool resident(uint32_t plane) const { return _states[plane].phase == Phase::kResident; }
   size_t total_bytes() const;  ///< to hold every plane
+  /// @brief Whether there are slots for every plane. Without a lock: not while another thread resizes the cache.
+  bool holds_all() const { return _arena.capacity_bytes() >= _arena.total_bytes(); }
   CacheStats stats() const;
 
   /// @brief An operation's hold over the planes that it consumes, in order.
