@@ -52,6 +52,8 @@ class Stage {
  public:
   /// @brief From this many rows on, ggml's tiled kernels take over (ggml_tiled_min_batch in ggml-cpu/tiled).
   static constexpr size_t kManyRows = 8;
+  /// @brief The tiled kernels work on groups of this many weight rows; a multiple of their 16-row tiles.
+  static constexpr int64_t kRowGroup = 64;
 
   Stage(Execution& execution, std::vector<ExpertProduct> products, const std::vector<RoutedExpert>& routed);
 

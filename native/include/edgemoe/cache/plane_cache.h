@@ -94,6 +94,9 @@ class PlaneCache final : private ReadSink {
   };
 
  private:
+  // Slots of a class that resident planes of an operation may not pin, so that missing ones can always stream through.
+  static constexpr uint32_t kStreamingSlots = 4;
+
   enum class Phase : uint8_t { kAbsent, kLoading, kResident };
   struct State {
     std::atomic<Phase> phase{Phase::kAbsent};  // written under the lock
