@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgemoe.experts.planning import ContextShape, Planner
 
 MIB = 1 << 20
+SMALL_BATCH = 32
+"""Tokens up to which a batch is computed without taking memory from the experts."""
 
 # Resident before a model is loaded, for estimates made in another process than the one that will run it:
 # interpreter, numpy and llama.cpp's libraries.
@@ -64,6 +66,14 @@ class Plan:
     def comfortable(self) -> int:
         """The budget from which on nothing is read twice."""
         return self.fixed + self.full_cache
+
+    def batch_bytes(self, tokens: int) -> int:
+        """What computing a batch of `tokens` writes: compute buffers are touched in proportion."""
+        return int(self.parts["compute buffers"] * min(1.0, tokens / self.shape.n_ubatch))
+
+    def prompt_bytes(self, tokens: int) -> int:
+        """What of it goes beyond a batch of SMALL_BATCH tokens."""
+        return max(0, self.batch_bytes(tokens) - self.batch_bytes(SMALL_BATCH))
 
     def table(self) -> str:
         rows = [*self.parts.items(), ("experts, at the least", self.minimum_cache), ("smallest budget", self.smallest)]

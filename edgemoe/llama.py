@@ -150,7 +150,7 @@ class Llama(llama_cpp.Llama):
 
     def _rows_per_batch(self) -> int:
         """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
-        if not self._every_row or self._residence.can_lend(2 * self.n_batch * self._n_vocab * 4):
+        if not self._every_row or self._residence.loans.can_lend(2 * self.n_batch * self._n_vocab * 4):
             return self.n_batch
         return min(self.n_batch, _ROWS_AT_ONCE)
 
@@ -159,8 +159,8 @@ class Llama(llama_cpp.Llama):
         outputs = len(batch) if self._every_row else 1
         kept = {"all": len(batch), "generated": 1, "newest": 0}[self._keep_rows]
         self._most_outputs = max(self._most_outputs, outputs)  # llama.cpp's own buffer grows, and never shrinks
-        self._residence.lend("outputs", self._most_outputs * self._n_vocab * 4)
-        self._residence.lend("logits", self.scores.nbytes + kept * self._n_vocab * 4)
+        self._residence.loans.lend("outputs", self._most_outputs * self._n_vocab * 4)
+        self._residence.loans.lend("logits", self.scores.nbytes + kept * self._n_vocab * 4)
         self._batch.set_batch(batch=batch, n_past=n_past, logits_all=self._every_row)
         self._ctx.decode(self._batch)
         self.input_ids[n_past : n_past + len(batch)] = batch
@@ -242,15 +242,15 @@ class Llama(llama_cpp.Llama):
         if self._keep_rows == "all":
             return
         self._keep_rows = "newest" if not logprobs else "all" if echo else "generated"
-        self._residence.lend("log probabilities", logprobs * self._n_vocab * _SORTED_TOKEN_BYTES)
+        self._residence.loans.lend("log probabilities", logprobs * self._n_vocab * _SORTED_TOKEN_BYTES)
         if self._keep_rows == "all":
             self.reset()  # the prompt's own logits are asked for: no part of it may come from the KV cache
 
     def _forget_rows(self) -> None:
         if self._keep_rows != "all":
             self.scores.forget_from(0)
-            self._residence.lend("logits", 0)
-            self._residence.lend("log probabilities", 0)
+            self._residence.loans.lend("logits", 0)
+            self._residence.loans.lend("log probabilities", 0)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -303,7 +303,7 @@ class Llama(llama_cpp.Llama):
     def _save_state(self) -> Any:
         size = state_size(self._ctx.ctx)
         name = f"state {time.monotonic_ns()}"
-        self._residence.lend(name, 2 * size)
+        self._residence.loans.lend(name, 2 * size)
         data = read_state(self._ctx.ctx)
         state = llama_cpp.LlamaState(
             input_ids=self.input_ids.copy(),
@@ -313,8 +313,8 @@ class Llama(llama_cpp.Llama):
             llama_state_size=len(data),
             seed=self._seed,
         )
-        self._residence.lend(name, len(data))
-        weakref.finalize(state, self._residence.give_back, name)
+        self._residence.loans.lend(name, len(data))
+        weakref.finalize(state, self._residence.loans.give_back, name)
         return state
 
     def load_state(self, state: Any) -> None:

@@ -1,11 +1,10 @@
-"""One model in memory: the plan for its budget, its expert engine, and the loan of cache memory to other uses."""
+"""One model in memory: the plan for its budget, its expert engine, and the cache that the budget leaves room for."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import llama_cpp.llama_cpp as bindings
 
 from edgemoe import _native, machine
-from edgemoe.budget import MIB, Plan, Planners, Request, make_plan, margin, resolve_cache, resolve_memory
+from edgemoe.budget import SMALL_BATCH, Plan, Planners, Request, make_plan, margin, resolve_cache, resolve_memory
 from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
@@ -23,6 +22,7 @@ from edgemoe.experts.planning import ContextShape
 from edgemoe.experts.quality import top_level
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
+from edgemoe.loans import Loans, Room
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.sizes import format_size
@@ -35,10 +35,6 @@ READ_PIECE = 256 * 1024
 HALF_LIFE = 256.0
 """Tokens after which a use of an expert counts half for keeping it."""
 _DENSE_CTX = 4096
-_PROMPT = "prompt"
-_SMALL_LOAN = 4 * MIB
-_SMALL_BATCH = 32
-"""Tokens up to which a batch is computed without taking memory from the experts."""
 
 _open: weakref.WeakSet[Residence] = weakref.WeakSet()
 
@@ -69,11 +65,6 @@ class Residence:
         self._cache_wanted = cache
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
-        self._loans: dict[str, int] = {}
-        self._loans_lock = threading.Lock()
-        self._lent = 0
-        self._cache_bytes = 0
-        self._room = 0  # what the budget leaves for experts while single tokens are computed
         self._minimum_cache = 0
         self._trace: TraceWriter | None = None
         self.budget = resolve_memory(memory)
@@ -101,6 +92,7 @@ class Residence:
             policy="decayed",
             half_life=HALF_LIFE,
         )
+        self.loans = Loans(self._engine, None)
 
     def _check_cache(self, plan: Plan) -> None:
         if self._cache_wanted is None:
@@ -177,35 +169,36 @@ class Residence:
         machine.return_free_memory()
         if self.plan is not None:
             self._minimum_cache = self._engine.minimum_cache(self._summary.experts_used)
-            self._cache_bytes = self._engine.set_cache(self._cache_size(self.plan))
+            self._size_cache(self.plan)
             _open.add(self)
             if self._trace is not None:
                 self._trace.begin(self._summary.name, self._engine.groups())
                 self._engine.record_trace(True)
 
-    def _cache_size(self, plan: Plan) -> int:
+    def _size_cache(self, plan: Plan) -> None:
+        """A cache whose size was given lends nothing, nor does one without a budget."""
         full = self._engine.full_cache()
         if self._cache_wanted is not None:
-            return min(resolve_cache(self._cache_wanted, full), full)
-        if self.budget is None:
-            return full
+            self._engine.set_cache(min(resolve_cache(self._cache_wanted, full), full))
+        elif self.budget is None:
+            self._engine.set_cache(full)
+        else:
+            room = self._room(plan, self.budget)
+            cache = self._engine.set_cache(min(room, full))
+            self.loans = Loans(self._engine, Room(plan, room, self._minimum_cache, cache))
+
+    def _room(self, plan: Plan, budget: int) -> int:
+        """What the budget leaves for experts while single tokens are computed."""
         others = sum(r.pending for r in list(_open))
-        left = self.budget - machine.rss() - others - plan.parts["working memory"] - self._batch_bytes(_SMALL_BATCH)
-        prompt = self._prompt_bytes()
+        left = budget - machine.rss() - others - plan.parts["working memory"] - plan.batch_bytes(SMALL_BATCH)
+        prompt = plan.prompt_bytes(plan.shape.n_ubatch)
         if left - prompt < self._minimum_cache:
-            needed = self.budget + self._minimum_cache - left + prompt
+            needed = budget + self._minimum_cache - left + prompt
             raise BudgetError(
-                f"a budget of {format_size(self.budget)} is too small for {self._summary.path.name}: "
+                f"a budget of {format_size(budget)} is too small for {self._summary.path.name}: "
                 f"the smallest is {format_size(needed)}\n{plan.table()}"
             )
-        self._room = max(left - margin(self.budget), self._minimum_cache + prompt)
-        return min(self._room, full)
-
-    def _batch_bytes(self, tokens: int) -> int:
-        """What computing a batch of `tokens` writes: compute buffers are touched in proportion."""
-        assert self.plan is not None
-        share = min(1.0, tokens / self.plan.shape.n_ubatch)
-        return int(self.plan.parts["compute buffers"] * share)
+        return max(left - margin(budget), self._minimum_cache + prompt)
 
     # Computing
 
@@ -213,7 +206,7 @@ class Residence:
         """llama_decode; called on the model's own thread."""
         with contextlib.suppress(EdgeMoEError):
             self._engine.raise_error()  # of an earlier operation that nobody asked about
-        self._make_room_for(batch.n_tokens)
+        self.loans.make_room_for(batch.n_tokens)
         self._engine.forget_compute_buffer()
         code = bindings.llama_decode(context, batch)
         if code != 0:
@@ -240,65 +233,6 @@ class Residence:
         if code == 1:
             raise EdgeMoEError("the context is full: use a larger n_ctx, or shorten the prompt")
         raise EdgeMoEError(f"llama.cpp could not compute this batch (llama_decode returned {code})")
-
-    # Loans of cache memory
-
-    def _prompt_bytes(self) -> int:
-        """What the largest prompt batch writes beyond a small one."""
-        if self.plan is None:
-            return 0
-        return self._batch_bytes(self.plan.shape.n_ubatch) - self._batch_bytes(_SMALL_BATCH)
-
-    def _make_room_for(self, tokens: int) -> None:
-        """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow."""
-        if self._lends:
-            wanted = 0 if tokens <= _SMALL_BATCH else self._batch_bytes(tokens) - self._batch_bytes(_SMALL_BATCH)
-            had = self._loans.get(_PROMPT, 0)
-            if wanted > had or (had and wanted == 0):
-                if wanted == 0:
-                    self._engine.release_compute()
-                with self._loans_lock:
-                    self._loans[_PROMPT] = wanted
-        self._settle_loans()
-
-    @property
-    def _lends(self) -> bool:
-        """A cache whose size was given is left alone, as is one without a budget."""
-        return self.plan is not None and self.budget is not None and self._cache_wanted is None
-
-    def can_lend(self, size: int) -> bool:
-        """Whether a loan of `size` leaves the experts at least half of what they have."""
-        return not self._lends or size <= (self._room - self._lent) // 2
-
-    def lend(self, name: str, size: int) -> None:
-        """Takes `size` bytes out of the cache for the use `name`, in place of what it had before.
-
-        Raises:
-            BudgetError: when the experts of one layer would not fit any more.
-        """
-        with self._loans_lock:
-            others = sum(loan for other, loan in self._loans.items() if other not in (name, _PROMPT))
-            others += self._prompt_bytes()  # a prompt may come at any time
-            larger = size > max(self._loans.get(name, 0), _SMALL_LOAN)
-            if self._lends and larger and self._room - others - size < self._minimum_cache:
-                raise BudgetError(
-                    f"{format_size(size)} for {name} do not fit into the budget of {format_size(self.budget or 0)}"
-                )
-            self._loans[name] = size if size > _SMALL_LOAN else 0
-        self._settle_loans()
-
-    def give_back(self, name: str) -> None:
-        """Ends a loan; the cache grows before the next batch."""
-        with self._loans_lock:
-            self._loans.pop(name, None)
-
-    def _settle_loans(self) -> None:
-        with self._loans_lock:
-            total = sum(self._loans.values())
-            if total == self._lent or not self._lends:
-                return
-            self._engine.set_cache(max(self._minimum_cache, min(self._cache_bytes, self._room - total)))
-            self._lent = total
 
     @property
     def pending(self) -> int:
@@ -346,5 +280,7 @@ class Residence:
         if self._trace is not None:
             self._trace.close()
             self._trace = None
+        if loans := self.__dict__.get("loans"):
+            loans.end()
         self.__dict__.pop("_engine", None)
         machine.return_free_memory()

@@ -160,7 +160,7 @@ def test_rows_that_do_not_fit_are_refused(model_factory) -> None:
     budget = machine.rss() + plan.smallest - plan.parts["Python and libraries"] + (64 << 20)
     with contextlib.closing(Llama(path, memory=budget, n_ctx=256)) as model:
         with pytest.raises(BudgetError, match="do not fit"):
-            model._residence.lend("something", 1 << 40)
+            model._residence.loans.lend("something", 1 << 40)
         model.eval([1, 2, 3])
 
 

@@ -108,7 +108,7 @@ def open_tight(path: Path, share: float, **options: object) -> Llama:
         full = llm._residence._engine.full_cache()
         if llm._residence._minimum_cache < llm.stats().cache_bytes < full:
             return llm
-        budget -= llm._residence._room - int(share * full)
+        budget -= llm._residence.loans.room.bytes - int(share * full)
         llm.close()
     raise AssertionError(f"no budget near {budget} leaves {share} of {full} bytes to experts")
 
@@ -131,38 +131,38 @@ def test_loans_come_out_of_the_cache_and_return(tight: Llama, expected: np.ndarr
     whole = tight.stats().cache_bytes
     slot = whole // 64
     for size in (10 * MIB, 20 * MIB, 5 * MIB):
-        residence.lend("a test", size)
+        residence.loans.lend("a test", size)
         left = tight.stats().cache_bytes
         assert residence._minimum_cache <= left <= whole - size + slot
         assert tight.stats().resident_bytes <= left
         np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
-    residence.lend("small change", 1000)
-    residence.give_back("a test")
+    residence.loans.lend("small change", 1000)
+    residence.loans.give_back("a test")
     np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
     assert tight.stats().cache_bytes == whole
 
 
 def largest_loan(llm: Llama, name: str) -> int:
     """Lends as much as is given, to a MiB, and returns it."""
-    low, high = 0, llm._residence._room
+    low, high = 0, llm._residence.loans.room.bytes
     while high - low > MIB:
         middle = (low + high) // 2
         try:
-            llm._residence.lend(name, middle)
+            llm._residence.loans.lend(name, middle)
             low = middle
         except BudgetError:
             high = middle
-        llm._residence.lend(name, 0)
-    llm._residence.lend(name, low)
+        llm._residence.loans.lend(name, 0)
+    llm._residence.loans.lend(name, low)
     return low
 
 
 def test_what_does_not_fit_is_not_lent(tight: Llama, expected: np.ndarray) -> None:
     whole = tight.stats().cache_bytes
     with pytest.raises(BudgetError, match="a test"):
-        tight._residence.lend("a test", 1 << 40)
+        tight._residence.loans.lend("a test", 1 << 40)
     assert tight.stats().cache_bytes == whole
-    assert 0 < largest_loan(tight, "a test") < tight._residence._room
+    assert 0 < largest_loan(tight, "a test") < tight._residence.loans.room.bytes
     assert tight.stats().cache_bytes >= tight._residence._minimum_cache
     np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
 
@@ -173,7 +173,7 @@ def test_loans_leave_room_for_a_prompt(tight: Llama) -> None:
     largest_loan(tight, "a test")
     tight.eval(some_tokens(200))
     assert tight.stats().cache_bytes >= residence._minimum_cache
-    assert tight.stats().cache_bytes + sum(residence._loans.values()) <= residence._room
+    assert tight.stats().cache_bytes + residence.loans.total <= residence.loans.room.bytes
 
 
 def test_prompts_borrow_from_the_cache(large: Path, tight: Llama) -> None:
