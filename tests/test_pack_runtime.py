@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from edgemoe import Llama
 from edgemoe.calibrate import Calibration, default_text
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
+from edgemoe.packs.layout import plane_bytes
 from edgemoe.packs.plan import Settings
+from edgemoe.packs.reader import Pack
 from edgemoe.packs.unpack import unpack
 from edgemoe.packs.writer import pack
 from models import write_model
@@ -84,6 +87,38 @@ def test_a_level_is_its_unpacked_weights(
         assert divergence(one_by_one[-1:], at_once[None]) < 2e-2  # as far apart as llama.cpp's own dense kernels
         stats = llm.stats()
         assert stats.bytes_read == stats.resident_bytes or stats.bytes_read > 0
+
+
+def move_biases(path: Path, plain: Path) -> None:
+    """Adds the row biases of level 2 of the pack `path` to the biases that the unpacked model has of its own."""
+    own = {tensor.name: tensor.data for tensor in GGUFReader(plain, "r+").tensors}
+    with Pack(path) as opened:
+        for group in opened.groups:
+            for tensor, start in zip(group.tensors, group.plane_offsets(2), strict=False):
+                end = start + plane_bytes(tensor, 2, biased=True)
+                biases = slice(end - -(-2 * tensor.rows // 64) * 64, end)  # the last part of a plane
+                for expert in range(group.experts):
+                    found = opened.extent(group, 2, expert)[biases].view("<f2")[: tensor.rows]
+                    own[tensor.name.replace(".weight", ".bias")][expert] += found
+
+
+def test_row_biases_are_part_of_a_level_and_not_of_its_weights(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "source.gguf", "gpt-oss", expert_type="F16", n_expert=4, n_layer=2)[0]
+    seen = Calibration(source, default_text(), hessians=False, tokens=1024)
+    path, plain = tmp_path / "x.mwq.gguf", tmp_path / "plain.gguf"
+    pack(source, path, Settings(calibration=seen, gptq=False))
+    [note] = unpack(path, 2, plain, type_="F32").notes
+    assert "row biases" in note
+    assert unpack(path, 3, tmp_path / "level3.gguf").notes == []
+    with opened(path, quality="fixed:2") as llm:
+        logits = decode_logits(llm, TOKENS)
+    with contextlib.closing(stock_llama(plain, **CONTEXT)) as stock:
+        without = divergence(decode_logits(stock, TOKENS), logits)
+    move_biases(path, plain)
+    with contextlib.closing(stock_llama(plain, **CONTEXT)) as stock:
+        with_biases = divergence(decode_logits(stock, TOKENS), logits)
+    assert with_biases < 2e-3
+    assert without > 10 * with_biases
 
 
 def test_levels_cost_and_bring_more(default_pack: Path, text_tokens: list[int]) -> None:

@@ -32,7 +32,7 @@ EXPERT_TYPES = ("F16", "Q8_0", "F32")
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What `unpack` made. `types` counts the expert tensors of each ggml type."""
+    """What `unpack` made. `types` counts the expert tensors of each ggml type; `notes` say what was left out."""
 
     path: Path
     bytes: int
@@ -113,7 +113,12 @@ class _Plan:
 
     def notes(self) -> list[str]:
         biased = self.level in self._pack.bias_levels and self._pack.tables is not None
-        return [f"the row biases of level {self.level} are left out: GGUF has no place for them"] if biased else []
+        if not biased:
+            return []
+        return [
+            f"at level {self.level} the pack adds row biases, which weights cannot hold: without them, results differ "
+            "from the pack's"
+        ]
 
 
 def _type_at(tensor: ExpertTensor, level: int, type_: str | None) -> int:
