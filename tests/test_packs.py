@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from gguf import GGUFReader
 from llama_cpp import Llama as StockLlama
 
-from edgemoe.cli import main
 from edgemoe.errors import EdgeMoEError, ModelError, WriteError
 from edgemoe.packs.dense import dequantize
 from edgemoe.packs.layout import Format
@@ -20,18 +18,12 @@ from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
 from edgemoe.packs.unpack import unpack
 from edgemoe.packs.verify import verify
-from edgemoe.packs.writer import Packed, pack
+from edgemoe.packs.writer import pack
 from models import ARCHITECTURES, write_model
+from packing import SMALL, packed, tensors
 
-SMALL = {"n_expert": 4, "n_expert_used": 2, "n_layer": 2, "n_ff_exp": 256, "n_embd": 256}
 SLICED = ["Q4_K", "Q5_K", "Q6_K"]
 ENCODED = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q3_K", "IQ4_XS", "MXFP4"]
-
-
-def tensors(path: Path) -> dict[str, tuple[int, tuple[int, ...], bytes]]:
-    """Type, shape and bytes of each tensor of a model."""
-    with Source(path) as source:
-        return {t.name: (t.type, t.ne, source.read(t, 0, t.bytes).tobytes()) for t in source.tensors}
 
 
 def metadata(path: Path) -> dict[str, object]:
@@ -48,17 +40,6 @@ def weights(path: Path, group: str) -> np.ndarray:
                 raw = source.read(t, 0, t.bytes).reshape(math.prod(t.ne[1:]), -1)
                 found.append(dequantize(raw, t.type).reshape(t.ne[2], -1))
     return np.concatenate(found, axis=1)
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    return int(left.value.code or 0)
-
-
-def packed(tmp_path: Path, arch: str = "qwen3moe", settings: Settings | None = None, **options: object) -> Packed:
-    source = write_model(tmp_path / "source.gguf", arch, **(SMALL | options))[0]
-    return pack(source, tmp_path / "pack.mwq.gguf", settings)
 
 
 # What comes back
@@ -283,56 +264,3 @@ def test_unpacked_models_run_in_stock_llama_cpp(tmp_path: Path, arch: str, level
     llm = StockLlama(str(unpacked.path), n_ctx=64, n_threads=1, verbose=False)
     answer = llm.create_completion("Hello", max_tokens=8, temperature=0)
     assert answer["usage"]["completion_tokens"] >= 8
-
-
-# The command line
-
-
-def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write_model(tmp_path / "m-00001-of-00001.gguf", "qwen3moe", expert_type="Q6_K", **SMALL)[0]
-    assert call("pack", source, "--json", "--report", tmp_path / "report.md") == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["path"] == str(tmp_path / "m.mwq.gguf")
-    assert [at["level"] for at in shown["report"]["levels"]] == [2, 3, 4, 6]
-    assert "| blk.1.exps | slices of Q6_K |" in (tmp_path / "report.md").read_text()
-    assert call("verify", shown["path"], "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"ok": True, "bytes": shown["bytes"], "extents": 32, "damages": []}
-    assert call("show", shown["path"], "--json") == 0
-    pack_shown = json.loads(capsys.readouterr().out)
-    assert pack_shown["source"] == source.name
-    assert pack_shown["groups"][0]["levels"][0]["bits_per_weight"] > 2.5
-    assert call("show", shown["path"]) == 0
-    assert "level 6" in capsys.readouterr().out
-    assert call("unpack", shown["path"], "-o", tmp_path / "whole.gguf") == 0
-    assert "Q6_K in 6 tensors" in capsys.readouterr().out
-    assert tensors(tmp_path / "whole.gguf") == tensors(source)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (("pack", "{source}", "--levels", "2,x"), "'2,x'"),
-        (("pack", "{source}", "--levels", "2,4"), "build on each other"),
-        (("pack", "{source}", "--calibrate", "{source}"), "not a text in UTF-8"),
-        (("pack", "{source}", "--calibrate", "missing.txt"), "missing.txt"),
-        (("pack", "{source}", "--gptq"), "needs --calibrate"),
-        (("pack", "{source}", "--report", "report.txt"), "report.txt"),
-        (("pack", "{source}", "-o", "missing/pack.gguf"), "missing"),
-        (("pack", "{source}", "-o", "x" * 300), "too long"),
-        (("pack", "{source}", "-o", "."), "exists"),
-        (("pack", "{pack}"), "a pack already"),
-        (("verify", "{source}"), "no pack"),
-        (("unpack", "{pack}", "--level", "5", "-o", "x.gguf"), "no level 5"),
-        (("unpack", "{pack}", "--type", "Q1", "-o", "x.gguf"), "Q1"),
-        (("unpack", "{source}", "-o", "x.gguf"), "no pack"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(
-    tmp_path: Path, arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = packed(tmp_path, expert_type="Q4_K")
-    names = {"source": tmp_path / "source.gguf", "pack": made.path}
-    assert call(*(argument.format(**names) for argument in arguments)) == 2
-    shown = capsys.readouterr()
-    assert named in shown.err
-    assert shown.err.count("\n") == 1

@@ -70,16 +70,19 @@ def command(
     Example: edgemoe pack model.gguf -o model.mwq.gguf
     """
     from edgemoe.cli.console import print_json, quiet_library
+    from edgemoe.packs.plan import Settings
     from edgemoe.packs.report import check_report_path, write_report
+    from edgemoe.packs.writer import check_request
 
     if gptq and calibrate is None:
         raise click.UsageError("--gptq needs --calibrate")
     if report:
         check_report_path(Path(report))
     quiet_library()
-    target = Path(output) if output else default_output(Path(model))
+    target = default_output(Path(model)) if output is None else Path(output)
     settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
     if calibrate is not None:
+        check_request(model, target, Settings(**settings), overwrite=overwrite)
         settings |= _calibrate(model, calibrate, gptq)
     packed = _pack(model, target, settings, overwrite)
     if report:

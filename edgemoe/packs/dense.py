@@ -51,7 +51,9 @@ def plan_dense(tensors: list[SourceTensor], type_name: str | None) -> list[Dense
     if type_name is None:
         return [DenseTensor(tensor, tensor.type) for tensor in tensors]
     if type_name.upper() not in DENSE_TYPES:
-        raise EdgeMoEError(f"dense tensors cannot be converted to {type_name}: choose one of {', '.join(DENSE_TYPES)}")
+        raise EdgeMoEError(
+            f"dense tensors cannot be converted to {type_name!r}: choose one of {', '.join(DENSE_TYPES)}"
+        )
     wanted = GGMLQuantizationType[type_name.upper()]
     return [DenseTensor(tensor, int(wanted) if _converts(tensor, wanted) else tensor.type) for tensor in tensors]
 

@@ -24,19 +24,28 @@ from edgemoe.sizes import format_size
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raises WriteError when `output` is a file that is not to be overwritten, or no file: a folder, a device."""
+    if os.path.isdir(output):
+        raise WriteError(f"{output} is a folder: give the name of a file in it")
+    if os.path.exists(output) and not os.path.isfile(output):
+        raise WriteError(f"{output} is no regular file: choose another name")
+    if os.path.exists(output) and not overwrite:
+        raise WriteError(f"{output} exists: choose another name, or ask to overwrite it")
+
+
 class PartialFile:
     """A file of `size` bytes in the making, to be published as `output`. Any number of threads may write to it.
 
     `fingerprint` says of what and how it is made: parts from an earlier attempt with another fingerprint are dropped.
 
     Raises:
-        WriteError: when `output` exists, its folder cannot be written or has too little space, or another process is at
-            work on the same file.
+        WriteError: when `output` is refused by `check_output`, its folder cannot be written or has too little space, or
+            another process is at work on the same file.
     """
 
     def __init__(self, output: Path, size: int, fingerprint: dict[str, Any], *, overwrite: bool = False) -> None:
-        if os.path.isdir(output) or (os.path.exists(output) and not overwrite):
-            raise WriteError(f"{output} exists: choose another name, or ask to overwrite it")
+        check_output(output, overwrite=overwrite)
         self.output = output
         self.path = output.with_name(f"{output.name}.partial")
         self.journal = output.with_name(f"{output.name}.partial.journal")

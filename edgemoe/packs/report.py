@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,16 @@ def _formats(group: Group) -> dict[str, str]:
 
 
 def check_report_path(path: Path) -> None:
-    """Raises EdgeMoEError when the suffix is not one of SUFFIXES."""
+    """Raises EdgeMoEError when the suffix is not one of SUFFIXES, WriteError when there can be no such file."""
     if path.suffix not in SUFFIXES:
         raise EdgeMoEError(f"{path} is neither a .json nor a .md file: a report is one of these")
+    if path.is_dir():
+        raise WriteError(f"{path} is a folder: give the name of a file in it")
+    if not path.parent.is_dir():
+        raise WriteError(f"{path} cannot be written: there is no folder {path.parent}")
+    written = path if path.exists() else path.parent
+    if not os.access(written, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise WriteError(f"{path} cannot be written: no permission")
 
 
 def write_report(report: Report, path: Path) -> None:

@@ -64,7 +64,7 @@ def unpack(
     """
     started = time.monotonic()
     if type_ is not None and type_.upper() not in EXPERT_TYPES:
-        raise EdgeMoEError(f"experts cannot be unpacked as {type_}: choose one of {', '.join(EXPERT_TYPES)}")
+        raise EdgeMoEError(f"experts cannot be unpacked as {type_!r}: choose one of {', '.join(EXPERT_TYPES)}")
     with Pack(path) as pack:
         output = Path(output)
         if os.path.exists(output) and os.path.samefile(output, path):

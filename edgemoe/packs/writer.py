@@ -20,7 +20,7 @@ from edgemoe.packs import codec
 from edgemoe.packs.dense import DenseTensor, dense_chunks
 from edgemoe.packs.encode import Encoder, table_rows
 from edgemoe.packs.layout import CHECKSUMS, ExpertTensor, Group
-from edgemoe.packs.partial import PartialFile, as_bytes
+from edgemoe.packs.partial import PartialFile, as_bytes, check_output
 from edgemoe.packs.plan import SOURCE_HASH, PackPlan, Settings, fingerprint, make_plan
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.report import Report, make_report
@@ -66,9 +66,7 @@ def pack(
     started = time.monotonic()
     with Source(source) as opened:
         output = Path(output)
-        if os.path.exists(output) and any(os.path.samefile(output, path) for path in opened.paths):
-            raise EdgeMoEError(f"{output} is the source itself: choose another name")
-        plan = make_plan(opened, settings)
+        plan = _checked_plan(opened, output, settings, overwrite)
         tables = table_rows(codec.default_tables(), plan.levels)
         digest = xxhash.xxh3_64_hexdigest(b"".join(as_bytes(tables[level]).tobytes() for level in plan.levels))
         made_of = fingerprint(opened, settings, plan, digest)
@@ -83,6 +81,22 @@ def pack(
             file.publish()
     seconds = time.monotonic() - started
     return Packed(output, plan.bytes, opened.bytes, seconds, len(writer.resumed), report, plan.notes)
+
+
+def check_request(
+    source: str | os.PathLike[str], output: str | os.PathLike[str], settings: Settings, *, overwrite: bool = False
+) -> None:
+    """Raises what `pack` would raise before it writes anything: for what takes long and comes first."""
+    with Source(source) as opened:
+        _checked_plan(opened, Path(output), settings, overwrite)
+
+
+def _checked_plan(source: Source, output: Path, settings: Settings, overwrite: bool) -> PackPlan:
+    if os.path.exists(output) and any(os.path.samefile(output, path) for path in source.paths):
+        raise EdgeMoEError(f"{output} is the source itself: choose another name")
+    plan = make_plan(source, settings)
+    check_output(output, overwrite=overwrite)
+    return plan
 
 
 Item = Group | DenseTensor
