@@ -330,6 +330,18 @@ class Llama(llama_cpp.Llama):
         self._requires_eval = True
         self._seed = state.seed
 
+    def set_expert_levels(self, group: str, levels: Sequence[int]) -> None:
+        """Uses each expert of a group (see `expert_groups`) of a pack at a level of its own, from the next batch on.
+
+        Args:
+            levels: the level of each expert, at most that of `quality`; none gives all of them that one again.
+
+        Raises:
+            EdgeMoEError: the model has no such group or level, or another number of experts.
+        """
+        with self._turn():
+            self._residence.set_levels(group, levels)
+
     def observe_experts(self, groups: Sequence[int]) -> None:
         """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
         self._residence.observe(groups)

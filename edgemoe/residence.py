@@ -246,6 +246,16 @@ class Residence:
     def group_names(self) -> list[str]:
         return [name for name, _, _ in self._engine.groups()]
 
+    def set_levels(self, group: str, levels: Sequence[int]) -> None:
+        names = self.group_names
+        if group not in names:
+            raise EdgeMoEError(f"{group!r} is no group of experts of this model; there are {', '.join(names)}")
+        known = list(self._file.levels)[: self._top_level + 1]
+        if unknown := sorted(set(levels) - set(known)):
+            levels_known = ", ".join(map(str, known)) or "none (it is no pack)"
+            raise EdgeMoEError(f"level {unknown[0]} is not in use; this model has {levels_known}")
+        self._engine.set_levels(names.index(group), [known.index(level) + 1 for level in levels])
+
     def observe(self, groups: Sequence[int]) -> None:
         self._engine.observe(list(groups))
 

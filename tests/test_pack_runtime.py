@@ -89,6 +89,48 @@ def test_a_level_is_its_unpacked_weights(
         assert stats.bytes_read == stats.resident_bytes or stats.bytes_read > 0
 
 
+def test_experts_of_one_layer_have_levels_of_their_own(
+    default_pack: Path, text_tokens: list[int], tmp_path: Path
+) -> None:
+    plain = {level: unpack(default_pack, level, tmp_path / f"{level}.gguf").path for level in (2, 3, 4)}
+    experts = {level: {t.name: t.data for t in GGUFReader(path).tensors} for level, path in plain.items()}
+    random = np.random.default_rng(1)
+    with opened(default_pack, quality="fixed:4") as llm:
+        chosen = {}
+        mixed = GGUFReader(plain[2], "r+")
+        for group in llm.expert_groups:
+            layer = group.removesuffix("exps")
+            stacks = [t for t in mixed.tensors if t.name.startswith(layer) and "_exps." in t.name]
+            chosen[group] = random.choice([2, 3, 4], len(stacks[0].data)).tolist()
+            for stack in stacks:
+                for expert, level in enumerate(chosen[group]):
+                    stack.data[expert] = experts[level][stack.name][expert]
+        mixed.data.flush()
+        whole = decode_logits(llm, text_tokens)
+        for group, levels in chosen.items():
+            llm.set_expert_levels(group, levels)
+        logits = decode_logits(llm, text_tokens)
+        at_once = prompt_logits(llm, text_tokens)
+        with contextlib.closing(stock_llama(plain[2], **CONTEXT)) as stock:
+            reference = decode_logits(stock, text_tokens)
+        assert divergence(reference, logits) < 2e-3
+        assert divergence(reference, whole) > 4 * divergence(reference, logits)
+        assert divergence(logits[-1:], at_once[None]) < 2e-2
+        for group in chosen:
+            llm.set_expert_levels(group, [])
+        assert np.array_equal(decode_logits(llm, text_tokens), whole)
+
+
+def test_levels_of_experts_that_there_are_not_are_refused(default_pack: Path) -> None:
+    with opened(default_pack, quality="fixed:3") as llm:
+        with pytest.raises(EdgeMoEError, match="'blk.99.exps' is no group"):
+            llm.set_expert_levels("blk.99.exps", [2])
+        with pytest.raises(EdgeMoEError, match="level 4 is not in use.* 2, 3"):
+            llm.set_expert_levels("blk.0.exps", [4])
+        with pytest.raises(EdgeMoEError, match=r"blk.0.exps has \d+ experts, and levels were given for 1"):
+            llm.set_expert_levels("blk.0.exps", [2])
+
+
 def move_biases(path: Path, plain: Path) -> None:
     """Adds the row biases of level 2 of the pack `path` to the biases that the unpacked model has of its own."""
     own = {tensor.name: tensor.data for tensor in GGUFReader(plain, "r+").tensors}

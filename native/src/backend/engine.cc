@@ -213,7 +213,7 @@ std::exception_ptr Engine::take_error() {
 }
 
 bool Engine::resident(const StoredTensor& tensor, uint32_t expert) const {
-  for (uint32_t level = 0; level < tensor.levels; ++level) {
+  for (uint32_t level = 0; level < tensor.levels_of(expert); ++level) {
     if (!_cache->resident(tensor.plane(expert, level))) return false;
   }
   return true;
@@ -248,10 +248,22 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
   for (const uint32_t expert : _lookahead->look(group, ids, routed)) {
     for (const StoredTensor* member : _groups[_lookahead->next(group)].members) {
       if (!member->live || expert >= member->experts()) continue;
-      for (uint32_t level = 0; level < member->levels; ++level) _planes_ahead.push_back(member->plane(expert, level));
+      for (uint32_t level = 0; level < member->levels_of(expert); ++level) _planes_ahead.push_back(member->plane(expert, level));
     }
   }
   if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
+}
+
+void Engine::set_levels(uint32_t group, const std::vector<uint8_t>& planes) {
+  if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
+  for (StoredTensor* member : _groups[group].members) {
+    if (!planes.empty() && planes.size() != member->experts()) {
+      throw Error(_groups[group].name + " has " + std::to_string(member->experts()) + " experts, and levels were given for " +
+                  std::to_string(planes.size()));
+    }
+    if (std::find(planes.begin(), planes.end(), 0) != planes.end()) throw Error("an expert needs its base plane at least");
+    member->chosen = planes;
+  }
 }
 
 void Engine::observe(const std::set<uint32_t>& groups) {

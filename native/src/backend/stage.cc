@@ -25,7 +25,7 @@ bool overlap(const ggml::Tensor* a, const ggml::Tensor* b) {
 ExpertProduct::ExpertProduct(ggml::Tensor* product, const StoredTensor* stored) : node(product), weights(stored) {
   const PackTensor* pack = stored->info->pack;
   if (pack) {
-    const bool whole = static_cast<int>(stored->levels) > kernels::last_level(pack->format, true);
+    const bool whole = static_cast<int>(stored->levels) > kernels::last_level(pack->format, true) && stored->chosen.empty();
     kind = pack->format != kernels::Format::kT16 && whole ? Weights::kAssembled : Weights::kPlanes;
   }
   if (kind != Weights::kPlanes) traits = api().ggml_get_type_traits_cpu(stored->info->type);
@@ -67,7 +67,7 @@ void Stage::order(std::vector<PlaneUse>* uses) {
     if (!many(*_experts[i])) _first_small = std::min(_first_small, i);
     for (const ExpertProduct& p : _products) {
       _uses.push_back(uses->size());
-      for (uint32_t level = 0; level < p.weights->levels; ++level) {
+      for (uint32_t level = 0; level < p.weights->levels_of(_experts[i]->expert); ++level) {
         uses->push_back({p.weights->plane(_experts[i]->expert, level), static_cast<float>(_experts[i]->rows.size())});
       }
     }
@@ -196,7 +196,7 @@ void Stage::dot_item(int64_t item, Bench& bench) {
 kernels::Matrix Stage::matrix(size_t expert, size_t product) const {
   const StoredTensor& weights = *_products[product].weights;
   kernels::Matrix matrix = weights.info->pack->matrix();
-  for (uint32_t level = 0; level < weights.levels; ++level) {
+  for (uint32_t level = 0; level < weights.levels_of(_experts[expert]->expert); ++level) {
     matrix.planes[level] = _execution.lease().wait(use_of(expert, product) + level);
   }
   return matrix;
@@ -212,7 +212,7 @@ const uint8_t* Stage::weight_rows(size_t expert, size_t product, Range range, st
 
 void Stage::done(size_t expert, size_t product) {
   if (_left[expert * _products.size() + product].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  for (uint32_t level = 0; level < _products[product].weights->levels; ++level) {
+  for (uint32_t level = 0; level < _products[product].weights->levels_of(_experts[expert]->expert); ++level) {
     _execution.lease().release(use_of(expert, product) + level);
   }
 }
@@ -247,8 +247,9 @@ void Stage::plane_chunk(size_t expert, size_t product, Range range, Bench& bench
     bench.inputs.push_back(input_row(converted, row));
     bench.outputs.push_back(p.result(row));
   }
-  kernels::multiply(matrix(expert, product), static_cast<int>(p.weights->levels) - 1, range.begin, range.end, bench.inputs.data(),
-                    static_cast<int>(bench.inputs.size()), bench.outputs.data());
+  const int level = static_cast<int>(p.weights->levels_of(_experts[expert]->expert)) - 1;
+  kernels::multiply(matrix(expert, product), level, range.begin, range.end, bench.inputs.data(), static_cast<int>(bench.inputs.size()),
+                    bench.outputs.data());
   done(expert, product);
 }
 

@@ -117,6 +117,8 @@ void bind_engine(nb::module_& m) {
       .def(
           "observe", [](Engine& e, const std::vector<uint32_t>& groups) { e.observe({groups.begin(), groups.end()}); }, nb::arg("groups"),
           "Keep the inputs of the experts of these groups, by their place in groups(); none ends it.")
+      .def("set_levels", &Engine::set_levels, nb::arg("group"), nb::arg("planes"),
+           "How many planes of each expert of a group (by its place in groups()) are used from now on; none: all. Between batches.")
       .def("take_inputs", &take_inputs, "(names of the tensors, expert, float32 [rows, columns]) seen since the last call.")
       .def("record_trace", &Engine::record_trace, nb::arg("on"))
       .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");

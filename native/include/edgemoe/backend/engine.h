@@ -2,6 +2,7 @@
 /// One loaded model: its expert tensors on disk, their cache, and what happens to both.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <exception>
@@ -35,7 +36,10 @@ struct StoredTensor {
   uint32_t first_plane = 0;  ///< of expert 0; the others follow
   uint32_t levels = 1;       ///< planes of an expert, the base first; more than one only in packs
   uint32_t group = 0;        ///< layer and family (exps, chexps...) that route together
+  std::vector<uint8_t> chosen;  ///< planes used of each expert; empty: all
 
+  /// @brief How many planes of an expert are used.
+  uint32_t levels_of(uint32_t expert) const { return chosen.empty() ? levels : std::min<uint32_t>(levels, chosen[expert]); }
   uint32_t plane(uint32_t expert, uint32_t level = 0) const { return first_plane + expert * levels + level; }
   uint32_t experts() const { return static_cast<uint32_t>(info->ne[2]); }
   /// @brief Bytes on disk of one expert, in the planes that are used.
@@ -125,6 +129,8 @@ class Engine {
   /// @brief The routing seen since the last call.
   std::vector<RoutingEvent> take_trace();
   std::vector<ExpertGroup>& groups() { return _groups; }
+  /// @brief From now on, of expert e of a group only the first `planes[e]` planes are used; empty: all. Between batches.
+  void set_levels(uint32_t group, const std::vector<uint8_t>& planes);
   /// @brief Keeps the inputs of the experts of these groups (indices into groups()) from now on; none: no more.
   void observe(const std::set<uint32_t>& groups);
   /// @brief The inputs seen since the last call.
