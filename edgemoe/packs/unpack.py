@@ -112,7 +112,7 @@ class _Plan:
         return {name: names.count(name) for name in sorted(set(names))}
 
     def notes(self) -> list[str]:
-        biased = self.level in self._pack.bias_levels and self._pack.tables is not None
+        biased = self.level in self._pack.bias_levels
         if not biased:
             return []
         return [
