@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +16,11 @@ import pytest
 from edgemoe.cli import main
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs.header import Entry, Value, write_header
+from edgemoe.packs.layout import is_extents
 from edgemoe.packs.plan import Settings, make_plan
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
+from edgemoe.packs.summary import open_model
 from edgemoe.packs.unpack import unpack
 from edgemoe.packs.verify import verify
 from edgemoe.packs.writer import pack
@@ -76,8 +80,9 @@ def test_damage_is_named(good: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_truncated_packs_are_refused(good: Path, tmp_path: Path, share: float) -> None:
     path = tmp_path / "short.gguf"
     path.write_bytes(good.read_bytes()[: int(good.stat().st_size * share)])
-    with pytest.raises(EdgeMoEError, match="short.gguf"):
-        verify(path)
+    for read in (verify, open_model):
+        with pytest.raises(EdgeMoEError, match="short.gguf"):
+            read(path)
 
 
 def test_a_longer_file_is_found(good: Path, tmp_path: Path) -> None:
@@ -103,6 +108,7 @@ LIES: dict[str, tuple[Edit, str]] = {
     "other slices": (put("formats", "I", 3, at=ARRAY), "slices of q6_K, but its type is 12"),
     "T16 for slices": (put("formats", "I", 0, at=ARRAY), "shapes ask for"),
     "type": (put("types", "I", 0, at=ARRAY), "its type is 0"),
+    "smaller blocks": (put("types", "I", 19, at=ARRAY), "its type is 19"),
     "columns": (put("shapes", "Q", 255, at=ARRAY), "rows of 255"),
     "more columns": (put("shapes", "Q", 512, at=ARRAY), "shapes ask for"),
     "no rows": (put("shapes", "Q", 0, at=ARRAY + 8), "dimension of 0"),
@@ -124,6 +130,8 @@ def test_lies_are_refused(good: Path, tmp_path: Path, lie: str) -> None:
     path = tmp_path / "lying.gguf"
     path.write_bytes(data)
     with pytest.raises(ModelError, match=message):
+        open_model(path)
+    with pytest.raises(ModelError):
         Pack(path)
 
 
@@ -179,6 +187,10 @@ def swapped(keys: dict[str, Value], entries: list[Entry]) -> None:
             lambda keys, entries: keys.update({"edgemoe.mwq.tensors": Value.texts(["a"] * 6)}),
             "twice|is missing",
         ),
+        (
+            lambda keys, entries: keys.update({"edgemoe.mwq.tensors": Value.texts(["a" * 100_000] * 6)}),
+            "a name of 100000 bytes",
+        ),
         (lambda keys, entries: keys.update({"edgemoe.mwq.types": Value.numbers([12], "u4")}), "6 formats, 1 types"),
     ],
 )
@@ -202,6 +214,37 @@ def test_tensors_elsewhere_are_refused(good: Path, tmp_path: Path, offset: int) 
     path.write_bytes(data)
     with pytest.raises(ModelError, match="moved.gguf"):
         Pack(path)
+
+
+# Computes with each pack given, one line for each; in a process of its own, for what it would take down.
+PROBE = """
+import sys
+from edgemoe import Llama
+for path in sys.argv[1:]:
+    model = Llama(path, n_ctx=64, n_threads=1)
+    model.eval(list(range(20)))
+    model.eval([1])
+    model.close()
+    print(path, flush=True)
+"""
+
+
+@pytest.mark.parametrize("expert_type", ["Q4_K", "F16"])
+def test_extents_of_anything_can_be_computed_with(tmp_path: Path, expert_type: str) -> None:
+    """Whoever runs a pack without verifying it may get nonsense from it, and nothing worse."""
+    source = write_model(tmp_path / "source.gguf", "qwen3moe", mixed=True, **(SMALL | {"expert_type": expert_type}))[0]
+    good = np.fromfile(pack(source, tmp_path / "good.mwq.gguf").path, np.uint8)
+    with Pack(tmp_path / "good.mwq.gguf") as opened:
+        spans = [(e.offset, e.offset + e.bytes) for e in opened.entries.values() if is_extents(e.name)]
+    paths = []
+    for fill in (0x00, 0x7C, 0x7F, 0xFF, None):  # 0x7C and 0x7F: scales that are no numbers
+        data = good.copy()
+        for start, end in spans:
+            data[start:end] = np.random.default_rng(0).integers(0, 256, end - start) if fill is None else fill
+        paths.append(str(tmp_path / f"{fill}.mwq.gguf"))
+        data.tofile(paths[-1])
+    done = subprocess.run([sys.executable, "-c", PROBE, *paths], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == paths, done.stderr[-3000:]
 
 
 def test_tables_beyond_their_range_are_refused(good: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,19 +27,19 @@ from models import write_model
 
 SMALL = {"n_expert": 4, "n_expert_used": 2, "n_layer": 2, "n_ff_exp": 256, "n_embd": 256, "expert_type": "Q4_K"}
 PROGRAM = [sys.executable, "-c", "from edgemoe.cli import main; main()"]
-# Packs slowly, so that there is time to kill it: the pause is in the place of a slow disk.
+# Writes slowly, so that there is time to kill it: the pause is in the place of a slow disk.
 SLOW = """
 import sys, time
 from edgemoe.packs.partial import PartialFile
-from edgemoe.packs.writer import pack
 write = PartialFile.write
 def slowly(self, offset, data):
     time.sleep(0.002)
     write(self, offset, data)
 PartialFile.write = slowly
 print("ready", flush=True)
-pack(sys.argv[1], sys.argv[2])
 """
+SLOW_PACK = SLOW + "from edgemoe.packs.writer import pack; pack(*sys.argv[1:])"
+SLOW_UNPACK = SLOW + "from edgemoe.packs.unpack import unpack; unpack(sys.argv[1], 4, sys.argv[2])"
 
 
 @pytest.fixture(scope="module")
@@ -62,23 +64,43 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 # Interruptions
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_killed_at_any_moment_and_resumed(source: Path, expected: bytes, tmp_path: Path, seed: int) -> None:
-    output = tmp_path / "pack.mwq.gguf"
+def kill_often(program: str, source: Path, output: Path, seed: int) -> None:
+    """Starts a program again and again and kills it, each time at another moment, until it is done or five are dead."""
     chance = random.Random(seed)
     for _ in range(5):
-        with subprocess.Popen([sys.executable, "-c", SLOW, source, output], stdout=subprocess.PIPE) as child:
+        with subprocess.Popen([sys.executable, "-c", program, source, output], stdout=subprocess.PIPE) as child:
             child.stdout.readline()
             time.sleep(chance.uniform(0, 0.8))
             child.kill()
         if output.exists():
             break
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_any_moment_and_resumed(source: Path, expected: bytes, tmp_path: Path, seed: int) -> None:
+    output = tmp_path / "pack.mwq.gguf"
+    kill_often(SLOW_PACK, source, output, seed)
     resumed = None
     if not output.exists():
         made = pack(source, output)
         resumed = made.resumed
     assert output.read_bytes() == expected
     assert resumed is None or 0 <= resumed <= 6
+    assert [path.name for path in tmp_path.iterdir()] == [output.name]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_unpacking_killed_at_any_moment_and_resumed(
+    expected: bytes, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, seed: int
+) -> None:
+    packed = tmp_path_factory.mktemp("packed") / "pack.mwq.gguf"
+    packed.write_bytes(expected)
+    whole = unpack(packed, 4, packed.with_name("whole.gguf")).path.read_bytes()
+    output = tmp_path / "unpacked.gguf"
+    kill_often(SLOW_UNPACK, packed, output, seed)
+    if not output.exists():
+        unpack(packed, 4, output)
+    assert output.read_bytes() == whole
     assert [path.name for path in tmp_path.iterdir()] == [output.name]
 
 
@@ -105,7 +127,11 @@ def test_completed_layers_are_not_made_again(
     assert not output.exists()
     journal = Path(f"{output}.partial.journal")
     journal.write_bytes(journal.read_bytes() + b'{"done": "blk.')  # what a kill cut off
-    assert pack(source, output).resumed == 3
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            pack(source, output)
+    assert pack(source, output).resumed == 4
     assert output.read_bytes() == expected
 
 
@@ -157,7 +183,7 @@ def test_unpacking_is_resumed_too(
 
 def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "pack.mwq.gguf"
-    slow = SLOW.replace("pack(sys.argv[1], sys.argv[2])", "from edgemoe.cli import main; main(['pack', *sys.argv[1:]])")
+    slow = SLOW + "from edgemoe.cli import main; main(['pack', *sys.argv[1:]])"
     command = [sys.executable, "-c", slow, source, "-o", output]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdout.readline()
@@ -232,17 +258,48 @@ def test_limited_file_size(source: Path, good: Path, tmp_path: Path, verb: str) 
     assert not output.exists()
 
 
-def test_full_tmpfs(source: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small"
+@contextlib.contextmanager
+def small_disk(folder: Path, kibibytes: int) -> Iterator[Path]:
+    """A file system of that size."""
+    small = folder / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", small], check=False).returncode:
         pytest.skip("no permission to mount a small disk")
     try:
+        yield small
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_full_disk(source: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path, 1024) as small:
         with pytest.raises(WriteError, match="more on its disk"):
             pack(source, small / "pack.mwq.gguf")
         assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", small], check=True)
+
+
+def test_disk_that_another_program_fills_meanwhile(
+    source: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = PartialFile.commit
+
+    def filling(self: PartialFile, name: str) -> None:
+        with contextlib.suppress(OSError), self.output.with_name("other").open("ab", buffering=0) as other:
+            while True:
+                other.write(bytes(1024))
+        commit(self, name)
+
+    with small_disk(tmp_path, len(expected) // 1024 + 512) as small:
+        output = small / "pack.mwq.gguf"
+        with monkeypatch.context() as patch:
+            patch.setattr(PartialFile, "commit", filling)
+            with pytest.raises(WriteError, match="make some"):
+                pack(source, output)
+        assert not output.exists()
+        (small / "other").unlink()
+        pack(source, output)
+        assert output.read_bytes() == expected
+        assert list(small.iterdir()) == [output]
 
 
 @pytest.mark.parametrize("change", ["truncated", "written"])

@@ -88,7 +88,13 @@ class PartialFile:
             if done is None:
                 os.ftruncate(self._file, size)
                 self._append({"fingerprint": fingerprint})
+            else:
+                self._drop_torn_line()
         return done or set()
+
+    def _drop_torn_line(self) -> None:
+        """What a kill cut off would become the beginning of the next line."""
+        os.truncate(self.journal, self.journal.read_bytes().rfind(b"\n") + 1)
 
     def _journalled(self, fingerprint: dict[str, Any]) -> set[str] | None:
         """None where there is no journal of this file; a last line that a kill cut off does not count."""

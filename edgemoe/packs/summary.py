@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from edgemoe.errors import ModelError
 from edgemoe.experts import library
 
 EMBEDDING = "token_embd.weight"
+_LONGEST_KEY = 80
+"""Letters of a key that an error shows."""
 
 
 def open_model(path: str | os.PathLike[str]) -> Any:
@@ -121,5 +124,6 @@ class _Numbers:
         if isinstance(value, list):
             value = max(value, default=default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ModelError(f"{self._path}: {self._architecture}.{key} is {value!r}, which is no count")
+            shown = f"{self._architecture}.{key}"[:_LONGEST_KEY]
+            raise ModelError(f"{self._path}: {shown} is {reprlib.repr(value)}, which is no count")
         return value

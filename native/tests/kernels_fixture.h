@@ -3,8 +3,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,36 +13,10 @@
 #include <vector>
 
 #include "edgemoe/kernels/planes.h"
+#include "guarded_bytes.h"
 #include "source.h"
 
 namespace edgemoe::kernels {
-
-/// @brief Memory after whose last byte comes a page that may not be touched: reading past the end dies without a sanitizer
-/// too, and in code that no sanitizer instruments. Its beginning has whatever alignment the size leaves.
-class GuardedBytes {
- public:
-  explicit GuardedBytes(size_t size) : _size(size) {
-    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-    const size_t used = (size + page - 1) / page * page;
-    _mapped = used + page;
-    _base = static_cast<uint8_t*>(::mmap(nullptr, _mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    EXPECT_NE(static_cast<void*>(_base), MAP_FAILED);
-    EXPECT_EQ(::mprotect(_base + used, page, PROT_NONE), 0);
-    _data = _base + used - size;
-  }
-  ~GuardedBytes() { ::munmap(_base, _mapped); }
-  GuardedBytes(const GuardedBytes&) = delete;
-  GuardedBytes& operator=(const GuardedBytes&) = delete;
-
-  uint8_t* data() const { return _data; }
-  size_t size() const { return _size; }
-
- private:
-  size_t _size;
-  size_t _mapped;
-  uint8_t* _base;
-  uint8_t* _data;
-};
 
 enum class Data { kRandom, kExtreme };
 

@@ -46,20 +46,6 @@ print(pathlib.Path(spec.origin).parent.parent / "include")
 PY
 }
 
-ggml_source() {
-  local version name folder
-  version="$(sed -n 's/.*"llama-cpp-python==\([^"]*\)".*/\1/p' "$source_dir/pyproject.toml")"
-  name="llama_cpp_python-$version"
-  folder="$build_dir/$name/vendor/llama.cpp"
-  if [[ ! -e "$folder/ggml/src/ggml-backend-impl.h" ]]; then
-    "$python" -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$build_dir" \
-      "llama-cpp-python==$version" >&2
-    tar -xzf "$build_dir/$name.tar.gz" -C "$build_dir" "$name/vendor/llama.cpp/ggml" "$name/vendor/llama.cpp/include"
-    rm "$build_dir/$name.tar.gz"
-  fi
-  echo "$folder/ggml"
-}
-
 # build_and_test NAME [CMAKE ARGUMENT...]
 build_and_test() {
   local name="$1"
@@ -74,9 +60,8 @@ install_tools
 mkdir -p "$build_dir"
 build_dir="$(cd "$build_dir" && pwd)"
 include="${EDGEMOE_GGML_INCLUDE:-$(wheel_headers)}"
-ggml="${EDGEMOE_GGML_SOURCE:-$(ggml_source)}"
+ggml="$(PYTHON="$python" "$source_dir/tools/ci/ggml_source.sh" "$build_dir")"
 [[ -e "$include/ggml.h" ]] || fail "$include has no ggml.h"
-[[ -e "$ggml/src/ggml-backend-impl.h" ]] || fail "$ggml has no src/ggml-backend-impl.h"
 
 targets=(all)
 build_and_test release -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-Werror \

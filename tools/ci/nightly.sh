@@ -14,6 +14,7 @@ model="$folder/synthetic-30b-12l.gguf"
 [ -f "$model" ] || "$python" tools/synthesize_moe.py "$model"
 "$python" tools/prove_budget.py "$model" --memory 60%,40%,25% --prompt-tokens 512 --tokens 200 --ctx 4096
 EDGEMOE_FUZZ_FILES=${EDGEMOE_FUZZ_FILES:-3000} .venv/bin/pytest tests/test_bad_input.py -k flipped
+PYTHON="$python" tools/ci/fuzz.sh 600 build/native-tests
 "$python" tools/compare_stock.py "$model" --text "$text" --memory none,50%,30% --repeat 5
 if command -v fio >/dev/null 2>&1; then
   "$python" tools/io_bound.py "$model" --text "$text"

@@ -1,6 +1,7 @@
 #include "edgemoe/backend/library_guard.h"
 
 #include <cstdio>
+#include <cstring>
 
 #include "edgemoe/backend/ggml_api.h"
 #include "edgemoe/error.h"
@@ -28,7 +29,7 @@ void on_log(ggml::LogLevel level, const char* text, void*) {
   if (log.depth > 0) {
     if (level != ggml::kLogContinue) log.last = level;
     if (log.last != ggml::kLogDebug && log.all.size() < kMaxLog) log.all += text;
-    if (log.last == ggml::kLogError && log.errors.size() < kMaxErrors) log.errors += text;
+    if (log.last == ggml::kLogError) log.errors.append(text, ::strnlen(text, kMaxErrors - log.errors.size()));
   }
   if (previous_log && !(log.depth > 0 && log.quiet)) previous_log(level, text, previous_data);
 }
@@ -73,7 +74,7 @@ std::string LibraryGuard::errors() const {
   std::string line;
   for (const char c : thread_log.errors) {
     if (c != '\n') {
-      line += c;
+      line += static_cast<unsigned char>(c) < ' ' ? '?' : c;  // as in names that a damaged file gives
     } else if (!line.empty() && line.back() != ' ') {
       line += "; ";
     }

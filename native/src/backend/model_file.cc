@@ -84,6 +84,7 @@ void ModelFile::open_shard(const std::string& path) {
   try {
     shard.gguf = api().gguf_init_from_file(path.c_str(), {true, &shard.ctx});
   } catch (const std::exception& failure) {
+    if (shard.ctx) api().ggml_free(shard.ctx);
     throw ModelError(path + " has a damaged GGUF header: " + failure.what());
   }
   if (!shard.gguf) {

@@ -113,6 +113,7 @@ void Pack::read_tensors(const ggml::Gguf* gguf, const std::string& path) {
   for (size_t i = 0; i < count; ++i) {
     PackTensor tensor;
     tensor.name = api().gguf_get_arr_str(gguf, names, i);
+    if (tensor.name.size() >= ggml::kMaxName) fail(path, "an expert tensor has a name of " + std::to_string(tensor.name.size()) + " bytes");
     const int64_t dimensions[] = {kMostColumns, kMostRows, kMostExperts};
     for (size_t d = 0; d < 3; ++d) {
       if (shapes[3 * i + d] == 0 || shapes[3 * i + d] > static_cast<uint64_t>(dimensions[d])) {

@@ -16,10 +16,18 @@ namespace nb = nanobind;
 namespace edgemoe {
 namespace {
 
+// One line, whatever names a damaged file gave to what it is about.
+std::string printable(std::string message) {
+  for (char& c : message) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  }
+  return message;
+}
+
 void translate(const std::exception_ptr& thrown, void*) {
   const auto raise = [](const char* name, const std::exception& e) {
     const nb::object type = nb::module_::import_("edgemoe.errors").attr(name);
-    PyErr_SetObject(type.ptr(), text(e.what()).ptr());
+    PyErr_SetObject(type.ptr(), text(printable(e.what())).ptr());
   };
   try {
     std::rethrow_exception(thrown);
