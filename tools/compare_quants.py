@@ -26,24 +26,14 @@ from edgemoe.calibrate import default_text
 from edgemoe.cli.console import quiet_library, read_text
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
-from edgemoe.packs.layout import LEVELS, are_levels
 from quants.evaluation import Evaluation
+from quants.options import Levels
 from quants.variants import TYPES, Variants
 from quants.work import Work
 
 RIVALS = {2: ("Q2_K", "IQ2_S"), 3: ("Q3_K", "IQ3_S"), 4: ("Q4_K", "IQ4_XS"), 6: ("Q6_K",)}
 """Quants about as large as a pack at each level."""
 COLUMNS = ("", "bits per weight", "stored", "perplexity", "KL divergence", "same first choice", "KL / that of")
-
-
-class Levels(click.ParamType):
-    name = "levels"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        levels = tuple(int(part) if part.isdecimal() else 0 for part in value.split(","))
-        if not are_levels(levels):
-            self.fail(f"{value!r} is not the beginning of {','.join(map(str, LEVELS))}", param, ctx)
-        return levels
 
 
 class Types(click.ParamType):
