@@ -10,13 +10,13 @@ import pytest
 
 from edgemoe import Llama
 from edgemoe.calibrate import Calibration, default_text
-from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.unpack import unpack
 from edgemoe.packs.writer import pack
 from models import write_model
 from stock import decode_logits, greedy, prompt_logits, stock_llama
+from trained import f16_model_path
 
 CONTEXT = {"n_ctx": 512, "n_batch": 512, "n_ubatch": 512, "n_threads": 2, "n_threads_batch": 2}
 TOKENS = [(7 * i * i + 3 * i) % 200 + 5 for i in range(48)]
@@ -57,13 +57,13 @@ def test_all_planes_of_slices_are_the_source(tmp_path: Path, arch: str, expert_t
 @pytest.fixture(scope="module")
 def default_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pack") / "default.mwq.gguf"
-    pack(default_model_path(), path, Settings(levels=(2, 3, 4, 6)))
+    pack(f16_model_path(), path, Settings(levels=(2, 3, 4, 6)))
     return path
 
 
 @pytest.fixture(scope="module")
 def text_tokens() -> list[int]:
-    with opened(default_model_path()) as llm:
+    with opened(f16_model_path()) as llm:
         return llm.tokenize(b"Once upon a time there was a little dog. He liked to play in the park." * 2)
 
 
@@ -87,7 +87,7 @@ def test_a_level_is_its_unpacked_weights(
 
 
 def test_levels_cost_and_bring_more(default_pack: Path, text_tokens: list[int]) -> None:
-    with contextlib.closing(stock_llama(default_model_path(), **CONTEXT)) as stock:
+    with contextlib.closing(stock_llama(f16_model_path(), **CONTEXT)) as stock:
         reference = decode_logits(stock, text_tokens)
     lost, cost = [], []
     for level in (2, 3, 4, 6):
@@ -125,11 +125,11 @@ def test_a_quality_that_the_file_does_not_have_is_refused(default_pack: Path) ->
     with pytest.raises(EdgeMoEError, match="'best' is unknown"):
         Llama(default_pack, quality="best")
     with pytest.raises(EdgeMoEError, match="needs a pack"):
-        Llama(default_model_path(), quality="fixed:4")
+        Llama(f16_model_path(), quality="fixed:4")
 
 
 def test_calibration_sees_what_the_experts_see() -> None:
-    seen = Calibration(default_model_path(), default_text(), tokens=2048)
+    seen = Calibration(f16_model_path(), default_text(), tokens=2048)
     name = "blk.2.ffn_down_exps.weight"
     hessian, importance, mean = seen.hessian(name, 3), seen.importance(name, 3), seen.mean_input(name, 3)
     assert hessian is not None
@@ -147,9 +147,9 @@ def test_calibration_sees_what_the_experts_see() -> None:
 
 
 def test_calibration_in_several_passes_is_the_same() -> None:
-    whole = Calibration(default_model_path(), default_text(), tokens=1024)
+    whole = Calibration(f16_model_path(), default_text(), tokens=1024)
     layer = max(whole._pair_bytes().values())
-    parts = Calibration(default_model_path(), default_text(), tokens=1024, memory=2 * layer)
+    parts = Calibration(f16_model_path(), default_text(), tokens=1024, memory=2 * layer)
     for number in range(6):
         name = f"blk.{number}.ffn_up_exps.weight"
         one, other = whole.hessian(name, 5), parts.hessian(name, 5)
@@ -157,4 +157,4 @@ def test_calibration_in_several_passes_is_the_same() -> None:
         assert other is not None
         assert np.array_equal(one, other)
     with pytest.raises(MemoryError, match="second moments"):
-        Calibration(default_model_path(), default_text(), tokens=1024, memory=layer // 2)
+        Calibration(f16_model_path(), default_text(), tokens=1024, memory=layer // 2)
