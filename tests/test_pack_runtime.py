@@ -94,7 +94,8 @@ def test_levels_cost_and_bring_more(default_pack: Path, text_tokens: list[int]) 
         with opened(default_pack, quality=f"fixed:{level}") as llm:
             lost.append(divergence(reference, decode_logits(llm, text_tokens)))
             cost.append(llm._residence._engine.full_cache())
-    assert lost == sorted(lost, reverse=True)
+    assert lost[:3] == sorted(lost[:3], reverse=True)
+    assert lost[3] < max(lost[2], 1e-3)  # what 8-bit activations lose, where T16 of T16 loses nothing
     assert lost[0] > 4 * lost[2]
     assert cost == sorted(cost)
     assert cost[3] > 2 * cost[0]

@@ -1,8 +1,8 @@
 """Compares packs with quants of one size: the quality of each, and how many bits it takes.
 
-    python tools/compare_quants.py [MODEL] --text FILE --work FOLDER
+    python tools/compare_quants.py MODEL --text FILE --work FOLDER
 
-MODEL should be F16, BF16 or F32; by default it is the one that comes with edgemoe. It is calibrated once. Its experts
+MODEL should be F16, BF16 or F32. It is calibrated once. Its experts
 are then quantized by llama.cpp's own quantizer with that importance, encoded as T16 with GPTQ, with calibration alone
 and with neither, and the quants are cut into slices. What is no expert stays as it is. Predictions are compared with
 MODEL's, which are kept in FOLDER: 2 bytes for each token and entry of the vocabulary. The same command goes on with
@@ -24,7 +24,6 @@ import click
 
 from edgemoe.calibrate import default_text
 from edgemoe.cli.console import quiet_library, read_text
-from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from quants.evaluation import Evaluation
 from quants.options import Levels
@@ -47,7 +46,7 @@ class Types(click.ParamType):
 
 
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
-@click.argument("model", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--text", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="To predict.")
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", help="Of the text.  [default: all]")
 @click.option(
@@ -62,7 +61,7 @@ class Types(click.ParamType):
 @click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="Folder of what is made; kept.")
 @click.option("--json", "as_json", is_flag=True)
 def main(
-    model: Path | None,
+    model: Path,
     text: Path,
     tokens: int | None,
     calibration: Path | None,
@@ -75,11 +74,10 @@ def main(
     quiet_library()
     with ExitStack() as stack:
         try:
-            source = model or default_model_path()
             folder = Work(work or Path(stack.enter_context(tempfile.TemporaryDirectory())))
             known = read_text(calibration) if calibration else default_text()
-            variants = Variants(source, known, levels, gptq=gptq, work=folder)
-            evaluation = Evaluation(source, read_text(text), tokens, folder)
+            variants = Variants(model, known, levels, gptq=gptq, work=folder)
+            evaluation = Evaluation(model, read_text(text), tokens, folder)
             rows = list(measured(variants, types, evaluation))
         except EdgeMoEError as error:
             raise click.ClickException(str(error)) from error
