@@ -27,12 +27,12 @@ from edgemoe.cli.console import quiet_library, read_text
 from edgemoe.errors import EdgeMoEError
 from quants.evaluation import Evaluation
 from quants.options import Levels
-from quants.variants import TYPES, Variants
+from quants.variants import TYPES, Row, Variants
 from quants.work import Work
 
-RIVALS = {2: ("Q2_K", "IQ2_S"), 3: ("Q3_K", "IQ3_S"), 4: ("Q4_K", "IQ4_XS"), 6: ("Q6_K",)}
-"""Quants about as large as a pack at each level."""
-COLUMNS = ("", "bits per weight", "stored", "perplexity", "KL divergence", "same first choice", "KL / that of")
+NEAR = 0.4
+"""Bits per weight by which a quant may differ from a pack that is compared with it."""
+COLUMNS = ("", "bits per weight", "stored", "perplexity", "KL divergence", "same first choice", "divided by that of")
 
 
 class Types(click.ParamType):
@@ -86,16 +86,16 @@ def main(
 
 def measured(variants: Variants, types: list[str], evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     """Every row with its figures, and its divergence divided by those of quants about as large."""
-    known: dict[str, float] = {}
+    known: dict[Row, float] = {}
     types = variants.fitting(types)
     for row in chain(variants.dedicated(types), variants.t16(), variants.slices(types)):
         figures = evaluation.of(row)
         divergence = figures["kl_divergence"]
         if row.level is None:
-            known[row.name] = divergence
+            known[row] = divergence
         click.echo(f"{row.label}: {row.bits:.4f} bits, KL divergence {divergence:.5f}", err=True)
-        rivals = [name for name in RIVALS.get(row.level or 0, ()) if known.get(name)]
-        ratios = {name: divergence / known[name] for name in rivals}
+        rivals = [other for other in known if row.level and abs(other.bits - row.bits) < NEAR and known[other]]
+        ratios = {other.name: divergence / known[other] for other in rivals}
         yield dataclasses.asdict(row) | {"path": str(row.path), "label": row.label, "ratios": ratios} | figures
 
 
