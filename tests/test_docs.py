@@ -85,6 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "model.gguf", "qwen3moe", expert_type="Q8_0")
     write_model(folder / "other.gguf", "qwen3moe", expert_type="Q8_0", seed=1)
     (folder / "english.txt").write_text(ENGLISH * 60)
+    (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
     program(folder / "bin" / "python", '"$@"')

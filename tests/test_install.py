@@ -125,9 +125,15 @@ def test_the_entry_point_is_the_command_line() -> None:
     assert script.load() is main
 
 
-def test_the_default_model_is_there() -> None:
+def test_the_default_model_is_a_whole_pack() -> None:
+    from edgemoe.packs.reader import Pack
+    from edgemoe.packs.verify import verify
+
     path = default_model_path()
     assert path.read_bytes()[:4] == b"GGUF"
+    assert verify(path).damages == []
+    with Pack(path) as opened:
+        assert opened.levels[:3] == (2, 3, 4)
 
 
 def test_the_calibration_text_is_fables_and_code() -> None:

@@ -14,8 +14,8 @@ import pytest
 
 import edgemoe
 from edgemoe import Cancelled, EdgeMoEError, Llama, _native, machine
-from edgemoe.default_model import default_model_path
 from stock import decode_logits, greedy, stock_llama
+from trained import f16_model_path
 
 CONTEXT = {"n_ctx": 512, "n_threads": 2}
 MESSAGES = [{"role": "user", "content": "Tell me a story about a dog."}]
@@ -23,13 +23,13 @@ MESSAGES = [{"role": "user", "content": "Tell me a story about a dog."}]
 
 @pytest.fixture(scope="module")
 def llm():
-    with contextlib.closing(Llama(default_model_path(), **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), **CONTEXT)) as model:
         yield model
 
 
 @pytest.fixture(scope="module")
 def stock():
-    model = stock_llama(default_model_path(), n_threads_batch=2, logits_all=True, **CONTEXT)
+    model = stock_llama(f16_model_path(), n_threads_batch=2, logits_all=True, **CONTEXT)
     with contextlib.closing(model):
         yield model
 
@@ -97,7 +97,7 @@ def test_logprobs(llm, stock, echo: bool, stream: bool) -> None:
 
 def test_logits_all(stock) -> None:
     tokens = stock.tokenize(b"Once upon a time there was a little girl")
-    with contextlib.closing(Llama(default_model_path(), logits_all=True, **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), logits_all=True, **CONTEXT)) as model:
         model.eval(tokens)
         stock.reset()
         stock.eval(tokens)
@@ -154,8 +154,8 @@ def greedy_from_here(model: Llama, count: int) -> list[int]:
 
 def test_embeddings() -> None:
     with (
-        contextlib.closing(Llama(default_model_path(), embedding=True, **CONTEXT)) as model,
-        contextlib.closing(stock_llama(default_model_path(), embedding=True, n_threads_batch=2, **CONTEXT)) as other,
+        contextlib.closing(Llama(f16_model_path(), embedding=True, **CONTEXT)) as model,
+        contextlib.closing(stock_llama(f16_model_path(), embedding=True, n_threads_batch=2, **CONTEXT)) as other,
     ):
         np.testing.assert_allclose(model.embed("a dog"), other.embed("a dog"), rtol=1e-4, atol=1e-4)
 
@@ -202,7 +202,7 @@ def test_experts_never_enter_llama_cpps_buffers(model_factory) -> None:
 
 
 def test_cancel_and_interrupt_leave_the_model_usable() -> None:
-    with contextlib.closing(Llama(default_model_path(), cache="15%", **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), cache="15%", **CONTEXT)) as model:
         reference = answer(model)
         _native.set_read_fault(bytes_per_second=20_000_000)
         try:
@@ -280,8 +280,8 @@ def test_a_plain_llama_beside_it_is_untouched(llm, stock) -> None:
     tokens = stock.tokenize(b"Once upon a time")
     alone = decode_logits(stock, tokens)
     with (
-        contextlib.closing(Llama(default_model_path(), **CONTEXT)),
-        contextlib.closing(stock_llama(default_model_path(), n_threads_batch=2, **CONTEXT)) as other,
+        contextlib.closing(Llama(f16_model_path(), **CONTEXT)),
+        contextlib.closing(stock_llama(f16_model_path(), n_threads_batch=2, **CONTEXT)) as other,
     ):
         np.testing.assert_array_equal(decode_logits(other, tokens), alone)
 
@@ -290,10 +290,10 @@ def test_models_open_at_the_same_moment() -> None:
     opened: list[object] = []
 
     def open_stock() -> None:
-        opened.append(stock_llama(default_model_path(), n_threads_batch=2, **CONTEXT))
+        opened.append(stock_llama(f16_model_path(), n_threads_batch=2, **CONTEXT))
 
     def open_ours() -> None:
-        opened.append(Llama(default_model_path(), **CONTEXT))
+        opened.append(Llama(f16_model_path(), **CONTEXT))
 
     threads = [threading.Thread(target=f) for f in (open_stock, open_ours, open_stock, open_ours)]
     for thread in threads:
@@ -309,17 +309,17 @@ def test_models_open_at_the_same_moment() -> None:
 
 def test_quantized_value_cache_turns_flash_attention_on() -> None:
     options = dict(type_k=llama_cpp.GGML_TYPE_Q8_0, type_v=llama_cpp.GGML_TYPE_Q8_0)
-    with contextlib.closing(Llama(default_model_path(), **options, **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), **options, **CONTEXT)) as model:
         assert any("flash attention" in note for note in model.notes)
         assert answer(model)
         quantized = model._residence.plan.parts["KV cache"]
-    with contextlib.closing(Llama(default_model_path(), **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), **CONTEXT)) as model:
         assert quantized < model._residence.plan.parts["KV cache"]
 
 
 def test_unknown_quality_is_refused() -> None:
     with pytest.raises(EdgeMoEError, match="quality='fast'"):
-        Llama(default_model_path(), quality="fast")
+        Llama(f16_model_path(), quality="fast")
 
 
 def test_import_is_light() -> None:

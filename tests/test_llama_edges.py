@@ -13,8 +13,8 @@ import pytest
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
 from edgemoe import BudgetError, Llama, machine
-from edgemoe.default_model import default_model_path
 from stock import decode_logits, greedy, prompt_logits, stock_llama
+from trained import f16_model_path
 
 CONTEXT = {"n_ctx": 512, "n_threads": 2}
 PROMPT = "Once upon a time there was a dog. The dog had a ball. The dog"
@@ -22,7 +22,7 @@ PROMPT = "Once upon a time there was a dog. The dog had a ball. The dog"
 
 @pytest.fixture(scope="module")
 def llm():
-    with contextlib.closing(Llama(default_model_path(), **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), **CONTEXT)) as model:
         yield model
 
 
@@ -32,7 +32,7 @@ def text(model: llama_cpp.Llama, **options: object) -> str:
 
 def test_draft_model(llm) -> None:
     drafts = LlamaPromptLookupDecoding(num_pred_tokens=6)
-    with contextlib.closing(Llama(default_model_path(), draft_model=drafts, **CONTEXT)) as model:
+    with contextlib.closing(Llama(f16_model_path(), draft_model=drafts, **CONTEXT)) as model:
         assert text(model) == text(llm)
 
 
@@ -83,7 +83,7 @@ def test_bad_arguments_do_not_lock_others_out(llm) -> None:
 
 
 def test_context_that_llama_cpp_rounds_up() -> None:
-    with contextlib.closing(Llama(default_model_path(), n_ctx=300, n_threads=2)) as model:
+    with contextlib.closing(Llama(f16_model_path(), n_ctx=300, n_threads=2)) as model:
         tokens = [(i * 37) % 4000 for i in range(model.n_ctx() - 4)]
         model.eval(tokens[:290])
         model.eval(tokens[290:])
@@ -91,7 +91,7 @@ def test_context_that_llama_cpp_rounds_up() -> None:
 
 
 def test_thread_counts_below_one_mean_the_default() -> None:
-    with contextlib.closing(Llama(default_model_path(), n_ctx=256, n_threads=-1, n_threads_batch=0)) as model:
+    with contextlib.closing(Llama(f16_model_path(), n_ctx=256, n_threads=-1, n_threads_batch=0)) as model:
         assert model.n_threads == machine.processors()
         assert text(model)
 
@@ -165,7 +165,7 @@ def test_rows_that_do_not_fit_are_refused(model_factory) -> None:
 
 
 def test_dropping_the_last_reference_frees_the_model() -> None:
-    model = Llama(default_model_path(), n_ctx=256)
+    model = Llama(f16_model_path(), n_ctx=256)
     before = threading.active_count()
     del model
     assert threading.active_count() < before
@@ -176,7 +176,7 @@ def test_reading_ahead_changes_what_is_waited_for_and_nothing_else() -> None:
     logits, misses = [], []
     for read_ahead in (True, False):
         with contextlib.closing(
-            Llama(default_model_path(), memory=None, cache=0.4, n_ctx=256, read_ahead=read_ahead)
+            Llama(f16_model_path(), memory=None, cache=0.4, n_ctx=256, read_ahead=read_ahead)
         ) as llm:
             tokens = llm.tokenize(text.encode()) * 4
             rows = []

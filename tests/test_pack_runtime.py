@@ -11,7 +11,6 @@ from gguf import GGUFReader
 
 from edgemoe import Llama
 from edgemoe.calibrate import Calibration, default_text
-from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.packs.layout import plane_bytes
 from edgemoe.packs.plan import Settings
@@ -20,6 +19,7 @@ from edgemoe.packs.unpack import unpack
 from edgemoe.packs.writer import pack
 from models import write_model
 from stock import decode_logits, greedy, prompt_logits, stock_llama
+from trained import f16_model_path
 
 CONTEXT = {"n_ctx": 512, "n_batch": 512, "n_ubatch": 512, "n_threads": 2, "n_threads_batch": 2}
 TOKENS = [(7 * i * i + 3 * i) % 200 + 5 for i in range(48)]
@@ -60,13 +60,13 @@ def test_all_planes_of_slices_are_the_source(tmp_path: Path, arch: str, expert_t
 @pytest.fixture(scope="module")
 def default_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pack") / "default.mwq.gguf"
-    pack(default_model_path(), path, Settings(levels=(2, 3, 4, 6)))
+    pack(f16_model_path(), path, Settings(levels=(2, 3, 4, 6)))
     return path
 
 
 @pytest.fixture(scope="module")
 def text_tokens() -> list[int]:
-    with opened(default_model_path()) as llm:
+    with opened(f16_model_path()) as llm:
         return llm.tokenize(b"Once upon a time there was a little dog. He liked to play in the park." * 2)
 
 
@@ -167,14 +167,15 @@ def test_row_biases_are_part_of_a_level_and_not_of_its_weights(tmp_path: Path, e
 
 
 def test_levels_cost_and_bring_more(default_pack: Path, text_tokens: list[int]) -> None:
-    with contextlib.closing(stock_llama(default_model_path(), **CONTEXT)) as stock:
+    with contextlib.closing(stock_llama(f16_model_path(), **CONTEXT)) as stock:
         reference = decode_logits(stock, text_tokens)
     lost, cost = [], []
     for level in (2, 3, 4, 6):
         with opened(default_pack, quality=f"fixed:{level}") as llm:
             lost.append(divergence(reference, decode_logits(llm, text_tokens)))
             cost.append(llm._residence._engine.full_cache())
-    assert lost == sorted(lost, reverse=True)
+    assert lost[:3] == sorted(lost[:3], reverse=True)
+    assert lost[3] < max(lost[2], 1e-3)  # what 8-bit activations lose, where T16 of T16 loses nothing
     assert lost[0] > 4 * lost[2]
     assert cost == sorted(cost)
     assert cost[3] > 2 * cost[0]
@@ -205,11 +206,11 @@ def test_a_quality_that_the_file_does_not_have_is_refused(default_pack: Path) ->
     with pytest.raises(EdgeMoEError, match="'best' is unknown"):
         Llama(default_pack, quality="best")
     with pytest.raises(EdgeMoEError, match="needs a pack"):
-        Llama(default_model_path(), quality="fixed:4")
+        Llama(f16_model_path(), quality="fixed:4")
 
 
 def test_calibration_sees_what_the_experts_see() -> None:
-    seen = Calibration(default_model_path(), default_text(), tokens=2048)
+    seen = Calibration(f16_model_path(), default_text(), tokens=2048)
     name = "blk.2.ffn_down_exps.weight"
     hessian, importance, mean = seen.hessian(name, 3), seen.importance(name, 3), seen.mean_input(name, 3)
     assert hessian is not None
@@ -227,14 +228,14 @@ def test_calibration_sees_what_the_experts_see() -> None:
 
 
 def test_calibration_in_several_passes_is_the_same() -> None:
-    whole = Calibration(default_model_path(), default_text(), tokens=1024)
+    whole = Calibration(f16_model_path(), default_text(), tokens=1024)
     layer = max(whole._pair_bytes().values())
-    parts = Calibration(default_model_path(), default_text(), tokens=1024, memory=2 * layer)
+    parts = Calibration(f16_model_path(), default_text(), tokens=1024, memory=2 * layer)
     for number in range(6):
         name = f"blk.{number}.ffn_up_exps.weight"
         one, other = whole.hessian(name, 5), parts.hessian(name, 5)
         assert one is not None
         assert other is not None
-        assert np.allclose(one, other, rtol=1e-4, atol=1e-6)
+        assert np.array_equal(one, other)
     with pytest.raises(MemoryError, match="second moments"):
-        Calibration(default_model_path(), default_text(), tokens=1024, memory=layer // 2)
+        Calibration(f16_model_path(), default_text(), tokens=1024, memory=layer // 2)

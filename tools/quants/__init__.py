@@ -1,0 +1,1 @@
+"""What tools/compare_quants.py makes and measures."""
