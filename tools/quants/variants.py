@@ -15,7 +15,7 @@ from edgemoe import _native, machine
 from edgemoe.calibrate import Calibration
 from edgemoe.cli.console import byte_progress, progress_bar, working
 from edgemoe.errors import EdgeMoEError
-from edgemoe.packs.layout import SLICED, bits_per_weight, plane_parts
+from edgemoe.packs.layout import SLICED, bits_per_weight, plane_bytes
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
@@ -131,7 +131,7 @@ class Variants:
 def _bits(opened: Pack, level: int) -> float:
     """Bits of a weight at `level`, without what pads extents."""
     planes = sum(
-        8 * group.experts * plane_parts(tensor, below, biased=below in group.bias_levels).bytes
+        8 * group.experts * plane_bytes(tensor, below, biased=below in group.bias_levels)
         for group in opened.groups
         for tensor in group.tensors
         for below in opened.levels
