@@ -73,6 +73,7 @@ def test_damage_is_named(good: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "level 3 of expert 2 of blk.1.exps" in capsys.readouterr().out
     with pytest.raises(ModelError, match="level 3 of expert 2 of blk.1.exps is damaged"):
         unpack(path, 4, tmp_path / "whole.gguf")
+    assert not list(tmp_path.glob("whole.gguf*"))
     assert unpack(path, 2, tmp_path / "coarse.gguf").level == 2  # what is not needed may be damaged
 
 

@@ -143,3 +143,9 @@ def test_missing_permissions_are_named(
     shown = capsys.readouterr()
     assert "ermission" in shown.err
     assert shown.err.count("\n") == 1
+
+
+def test_llama_cpp_is_not_measured_on_packs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = packed(tmp_path, expert_type="Q4_K")
+    assert call("bench", made.path, "--stock", "--tokens", 2, "--prompt-tokens", 2) == 2
+    assert "llama.cpp cannot run packs" in capsys.readouterr().err

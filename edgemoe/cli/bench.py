@@ -49,6 +49,7 @@ def command(
     Each budget is measured in a process of its own, so that the peak is its own. Decoding is greedy.
     """
     from edgemoe.bench.measure import Job, measure_all
+    from edgemoe.packs.summary import open_model
 
     needed = prompt_tokens + tokens
     if ctx is not None and ctx < needed:
@@ -59,6 +60,9 @@ def command(
     )
     jobs = [dataclasses.replace(common, label=budget, memory=budget) for budget in _budgets(memory)]
     if stock:
+        if open_model(model).levels:
+            message = "llama.cpp cannot run packs: measure the model that it was made of"
+            raise click.BadParameter(message, param_hint="--stock")
         jobs.append(dataclasses.replace(common, label="llama.cpp", stock=True))
     results = measure_all(jobs, _Progress(len(jobs)).tell)
     if output == "json":

@@ -171,6 +171,11 @@ class PartialFile:
                 f"goes on where it stopped; or delete that file"
             ) from error
 
+    def discard(self) -> None:
+        """Deletes what is written: no later attempt could go on with it."""
+        self.journal.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Closes the file; what is written stays for the next attempt."""
         if self._file >= 0:

@@ -74,7 +74,11 @@ def unpack(
             raise EdgeMoEError(f"{path} has no level {level}: it has {', '.join(map(str, pack.levels))}")
         plan = _Plan(pack, level, type_.upper() if type_ else None)
         with PartialFile(output, plan.bytes, plan.fingerprint(), overwrite=overwrite) as file:
-            _Writer(pack, plan, file, progress or (lambda done, total: None)).run(threads or machine.processors())
+            try:
+                _Writer(pack, plan, file, progress or (lambda done, total: None)).run(threads or machine.processors())
+            except ModelError:  # a damaged pack
+                file.discard()
+                raise
             pack.source.check_unchanged()
             file.publish()
     return Unpacked(output, plan.bytes, time.monotonic() - started, level, plan.count_types(), plan.notes())
