@@ -11,6 +11,7 @@ from gguf import GGUFReader
 
 from edgemoe import Llama
 from edgemoe.calibrate import Calibration, default_text
+from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.packs.layout import plane_bytes
 from edgemoe.packs.plan import Settings
@@ -179,6 +180,18 @@ def test_levels_cost_and_bring_more(default_pack: Path, text_tokens: list[int]) 
     assert lost[0] > 4 * lost[2]
     assert cost == sorted(cost)
     assert cost[3] > 2 * cost[0]
+
+
+def test_the_default_model_is_what_it_was_made_of(text_tokens: list[int]) -> None:
+    with contextlib.closing(stock_llama(f16_model_path(), **CONTEXT)) as stock:
+        reference = decode_logits(stock, text_tokens)
+    lost = []
+    for level in (2, 3, 4):
+        with opened(default_model_path(), quality=f"fixed:{level}") as llm:
+            lost.append(divergence(reference, decode_logits(llm, text_tokens)))
+    assert lost == sorted(lost, reverse=True)
+    assert lost[0] < 0.2
+    assert lost[2] < 0.02
 
 
 def test_a_small_cache_changes_nothing(default_pack: Path, text_tokens: list[int]) -> None:

@@ -2,7 +2,7 @@
 
     python tools/make_default_model.py tinystories-moe-f16.gguf -o models/tinystories-moe.mwq.gguf
 
-T16 with calibration on the text that comes with edgemoe, and GPTQ. The same program, source and processor give the same
+T16 with GPTQ, calibrated with the fables that come with edgemoe. The same program, source and processor give the same
 bytes, whatever the number of threads; other processors may round otherwise while the model reads the text.
 """
 
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import click
 
-from edgemoe.calibrate import Calibration, default_text
+from edgemoe.calibrate import Calibration
 from edgemoe.cli.console import byte_progress, print_rows, progress_bar, quiet_library, read_text
 from edgemoe.cli.pack import level_rows
+from edgemoe.default_model import calibration_text_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.verify import verify
@@ -31,12 +32,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=FILE, required=True, help="The pack; it is replaced if it exists.")
 @click.option("--levels", type=Levels(), default="2,3,4", show_default=True)
-@click.option("--calibrate", "text", type=FILE, help="Text to calibrate with.  [default: the one of edgemoe]")
+@click.option("--calibrate", "text", type=FILE, help="Text to calibrate with.  [default: the fables]")
 @click.option("--threads", type=click.IntRange(min=1), help="To encode with.  [default: cores]")
 def main(source: Path, output: Path, levels: tuple[int, ...], text: Path | None, threads: int | None) -> None:
     quiet_library()
     try:
-        read = read_text(text) if text else default_text()
+        read = read_text(text or calibration_text_path())
         with progress_bar("calibrating") as progress:
             calibration = Calibration(source, read, progress=progress)
         settings = Settings(levels, requantize=True, calibration=calibration, threads=threads)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from edgemoe.packs.layout import LEVELS, are_levels
+from edgemoe.experts.quality import LEVELS
+from edgemoe.packs.layout import are_levels
 
 
 class Levels(click.ParamType):
