@@ -13,6 +13,7 @@ import numpy.typing as npt
 from edgemoe import _native
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.experts.quality import LEVELS
+from edgemoe.packs.factor import inverse_factor
 from edgemoe.packs.layout import SLICED
 
 FloatArray = npt.NDArray[np.float32]
@@ -241,28 +242,11 @@ def _inverse_factor(hessian: npt.NDArray[np.float64], damping: float) -> FloatAr
     mean = float(np.diagonal(hessian).mean())
     if mean < 0 or not damping > 0:
         raise EdgeMoEError(f"the mean of the Hessian's diagonal is {mean}, damping {damping}: both must be positive")
-    damped = hessian + np.eye(len(hessian)) * (damping * mean or 1.0)
     try:
-        # With P the reversal of rows and columns and P H P = L L^T, H^-1 = U^T U for U = P L^-1 P: one factorisation,
-        # and nothing is inverted but a triangle.
-        lower = np.linalg.cholesky(damped[::-1, ::-1])
+        factor = inverse_factor(hessian + np.eye(len(hessian)) * (damping * mean or 1.0))
     except np.linalg.LinAlgError:
         raise EdgeMoEError("the Hessian is not positive: more damping may help") from None
-    return np.ascontiguousarray(_inverse_triangle(lower)[::-1, ::-1], np.float32)
-
-
-def _inverse_triangle(lower: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """By halves, [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]: a third of the work of a general inverse."""
-    size = len(lower)
-    if size <= 128:
-        return np.linalg.inv(lower)
-    half = size // 2
-    first, last = _inverse_triangle(lower[:half, :half]), _inverse_triangle(lower[half:, half:])
-    result = np.zeros_like(lower)
-    result[:half, :half] = first
-    result[half:, half:] = last
-    result[half:, :half] = -last @ (lower[half:, :half] @ first)
-    return result
+    return np.ascontiguousarray(factor, np.float32)
 
 
 def _level_weights(weights: Mapping[int, float], levels: Sequence[int]) -> list[float]:
