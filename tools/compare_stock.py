@@ -3,8 +3,9 @@
     python tools/compare_stock.py MODEL --text FILE --memory none,50%,30% --repeat 5
 
 `none` sets no limit and runs both with everything in memory. Stock llama.cpp maps the file (mmap) and does not repack
-weights; `--repacked` adds it with repacking. Text is evaluated token by token after a warm-up, so that every program
-sees the same tokens. Programs take turns, so that a change of the machine's speed meets all of them alike.
+weights; `--repacked` adds it with repacking, `--pack` a pack of MODEL at each of its levels. Text is evaluated token by
+token after a warm-up, so that every program sees the same tokens. Programs take turns, so that a change of the speed of
+the machine meets all of them alike.
 Limits need root and control groups of version 1; the page cache is dropped before each limited run.
 """
 
@@ -29,9 +30,11 @@ import json, sys, time
 program, path, text, limit, prompt, warm, tokens = sys.argv[1:4] + [int(n) for n in sys.argv[4:8]]
 options = dict(n_ctx=4096, n_batch=512, n_threads=2, n_threads_batch=2, verbose=False)
 started = time.perf_counter()
-if program == "edgemoe":
+ours = program.startswith("edgemoe")
+if ours:
     from edgemoe import Llama
-    model = Llama(path, memory=limit or None, **options)
+    level = program.rpartition(" level ")[2] if " level " in program else ""
+    model = Llama(path, memory=limit or None, quality=f"fixed:{level}" if level else "exact", **options)
 else:
     import llama_cpp.llama_cpp as bindings
     from llama_cpp import Llama
@@ -65,7 +68,7 @@ if tokens:
     timed(ids[start:start + warm], True)
     if not limit:  # everything is to be in memory: the same tokens once before
         timed(ids[start + warm:start + warm + tokens], True)
-    before = model.stats() if program == "edgemoe" else None
+    before = model.stats() if ours else None
     result["decode"] = timed(ids[start + warm:start + warm + tokens], True)
     if before:
         after = model.stats().since(before)
@@ -105,24 +108,30 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 @click.option("--prompt-tokens", default=512, show_default=True)
 @click.option("--tokens", default=100, show_default=True)
 @click.option("--stock-tokens", default=6, show_default=True, help="For stock llama.cpp under a limit.")
+@click.option("--pack", type=click.Path(exists=True, dir_okay=False), help="Also this pack of MODEL.")
+@click.option("--levels", default="4,3,2", show_default=True, help="Of the pack.")
 @click.option("--repacked", is_flag=True, help="Also stock llama.cpp with repacked weights.")
 @click.option("--no-stock-prompt", is_flag=True, help="Under a limit, leave the prompt of stock llama.cpp out.")
 @click.option("--json", "as_json", is_flag=True)
-def main(model: str, text: str, memory: str, repeat: int, as_json: bool, **options: Any) -> None:
+def main(
+    model: str, text: str, memory: str, repeat: int, pack: str | None, levels: str, as_json: bool, **options: Any
+) -> None:
     size = os.path.getsize(model)
     for share in memory.split(","):
         limit = 0 if share == "none" else parse_size(share, whole=size)
         if limit and (os.geteuid() != 0 or not GROUPS.is_dir()):
             raise click.UsageError("a limit needs root and control groups of version 1 at /sys/fs/cgroup/memory")
         programs = ["stock", "edgemoe"] + ["repacked"] * options["repacked"]
+        programs += [f"edgemoe level {level}" for level in levels.split(",")] if pack else []
         runs: dict[str, list[dict[str, float]]] = {program: [] for program in programs}
         for _ in range(repeat):
             for program in programs:
-                stock = program != "edgemoe"
+                stock = not program.startswith("edgemoe")
+                path = pack if pack and "level" in program else model
                 tokens = options["stock_tokens"] if limit and stock else options["tokens"]
                 prompt = 0 if limit and stock and options["no_stock_prompt"] else options["prompt_tokens"]
                 warm = 2 if limit and stock else 100
-                runs[program].append(run(program, [model, text, *map(str, (limit, prompt, warm, tokens))], limit))
+                runs[program].append(run(program, [path, text, *map(str, (limit, prompt, warm, tokens))], limit))
         report(share, limit, runs, as_json)
 
 
@@ -134,10 +143,13 @@ def report(share: str, limit: int, runs: dict[str, list[dict[str, float]]], as_j
     click.echo(f"memory {share} ({format_size(limit) if limit else 'no limit'})")
     for program, values in figures.items():
         shown = {k: round(v, 3) if v < 1000 else format_size(v) for k, v in values.items()}
-        click.echo(f"  {program:>8}  " + "  ".join(f"{name} {value}" for name, value in shown.items()))
+        click.echo(f"  {program:>15}  " + "  ".join(f"{name} {value}" for name, value in shown.items()))
     with contextlib.suppress(KeyError, ZeroDivisionError):  # a prompt that was left out has no ratio
-        ratios = {name: figures["edgemoe"][name] / figures["stock"][name] for name in ("prompt", "decode")}
-        click.echo("  edgemoe / stock: " + "  ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items()))
+        for program in figures:
+            if program == "stock":
+                continue
+            ratios = {name: figures[program][name] / figures["stock"][name] for name in ("prompt", "decode")}
+            click.echo(f"  {program} / stock: " + "  ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items()))
 
 
 if __name__ == "__main__":
