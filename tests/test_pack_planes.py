@@ -79,21 +79,6 @@ def test_the_slicer_tells_its_errors(kind: int, weighted: bool) -> None:
 # T16
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_row_biases_of_slices_are_what_the_mean_input_loses(kind: int) -> None:
-    raw, tensor = k_quant(kind), sliced(kind)
-    mean = np.random.default_rng(7).standard_normal(tensor.columns).astype(np.float32)
-    encoded = codec.slice_matrix(kind, raw, tensor.rows, tensor.columns, mean_input=mean, bias_levels=(2, 3))
-    weights = quants.dequantize(raw, GGMLQuantizationType(kind))
-    for level in (2, 3):
-        assert encoded.planes[level].size == plane_bytes(tensor, level, biased=True)
-        start = encoded.planes[level].size - 64
-        biases = encoded.planes[level][start : start + 2 * tensor.rows].view("<f2")
-        lost = (weights - dequantize(tensor, encoded.planes, level, None)) @ mean
-        np.testing.assert_allclose(biases, lost, rtol=2e-3, atol=2e-3)
-    assert encoded.planes[4].size == plane_bytes(tensor, 4, biased=False)
-
-
 def random_t16(columns: int, levels: tuple[int, ...]) -> tuple[dict, ...]:
     random = np.random.default_rng(columns)
     tables = {level: random.integers(-63, 64, (256, n), np.int8) for level, n in {2: 4, 3: 8, 4: 16, 6: 16}.items()}

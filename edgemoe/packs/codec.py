@@ -89,8 +89,6 @@ def slice_matrix(
     rows: int,
     columns: int,
     importance: npt.ArrayLike | None = None,
-    mean_input: npt.ArrayLike | None = None,
-    bias_levels: Iterable[int] = (),
     threads: int | None = None,
 ) -> SlicedMatrix:
     """Cuts a matrix of Q4_K (12), Q5_K (13) or Q6_K (14) blocks by the significance of its bits.
@@ -98,8 +96,6 @@ def slice_matrix(
     Args:
         blocks: the tensor's own bytes, `rows` rows of `columns` / 256 blocks.
         importance: second moment of each column's input, [columns]; 1 without.
-        mean_input: mean of each column's input, [columns]; without, row biases are 0.
-        bias_levels: levels whose planes carry a bias for each row: what the row loses for the mean input.
 
     Raises:
         EdgeMoEError: another type, or sizes that do not fit.
@@ -111,16 +107,7 @@ def slice_matrix(
         data = np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
     else:
         data = np.frombuffer(blocks, np.uint8)
-    planes, errors = _native.slice_blocks(
-        SLICED[ggml_type],
-        data,
-        rows,
-        columns,
-        importance=_row(importance),
-        mean_input=_row(mean_input),
-        biased_levels=_level_bits(bias_levels),
-        threads=_threads(threads),
-    )
+    planes, errors = _native.slice_blocks(SLICED[ggml_type], data, rows, columns, _row(importance), _threads(threads))
     return SlicedMatrix(planes, errors)
 
 
@@ -177,7 +164,7 @@ def encode_matrix(
         mean_input=_row(mean_input),
         feedback=factor,
         levels=len(levels),
-        biased_levels=_level_bits(biased),
+        biased_levels=sum(1 << LEVELS.index(level) for level in biased),
         level_weights=_level_weights(weights_of_levels, levels),
         threads=_threads(threads),
     )
@@ -213,10 +200,6 @@ def learn_tables(
             threads=_threads(threads),
         )
     )
-
-
-def _level_bits(levels: Iterable[int]) -> int:
-    return sum(1 << LEVELS.index(level) for level in levels)
 
 
 def _as_superblocks(weights: npt.ArrayLike, importance: npt.ArrayLike | None = None) -> tuple[FloatArray, FloatArray]:

@@ -50,24 +50,16 @@ class Encoder:
     def _matrix(self, tensor: ExpertTensor, expert: int, data: Bytes) -> codec.EncodedMatrix:
         known = self._settings.calibration
         importance = known.importance(tensor.name, expert) if known else None
-        mean_input = known.mean_input(tensor.name, expert) if known else None
         if tensor.format is not Format.T16:
             assert tensor.type in SLICED
             return codec.slice_matrix(
-                tensor.type,
-                data,
-                rows=tensor.rows,
-                columns=tensor.columns,
-                importance=importance,
-                mean_input=mean_input,
-                bias_levels=self._settings.bias_levels,
-                threads=1,
+                tensor.type, data, rows=tensor.rows, columns=tensor.columns, importance=importance, threads=1
             )
         return codec.encode_matrix(
             dequantize(data, tensor.type),
             self._tables,
             importance=importance,
-            mean_input=mean_input,
+            mean_input=known.mean_input(tensor.name, expert) if known else None,
             hessian=known.hessian(tensor.name, expert) if known and self._settings.gptq else None,
             levels=self._levels,
             bias_levels=self._settings.bias_levels,

@@ -94,7 +94,8 @@ def make_plan(source: Source, settings: Settings) -> PackPlan:
         raise ModelError(f"{source.paths[0]} has no experts: it is a dense model, which llama.cpp runs as it is")
     experts = [_expert_tensor(source, tensor, settings.requantize) for tensor in stacks]
     levels = _levels(settings.levels, experts)
-    biased = tuple(level for level in settings.bias_levels if level in levels)
+    biased = settings.bias_levels if any(tensor.format is Format.T16 for tensor in experts) else ()
+    biased = tuple(level for level in biased if level in levels)
     groups = make_groups(experts, biased)
     _check_groups(source, groups)
     dense = plan_dense([tensor for tensor in source.tensors if not tensor.expert], settings.dense)

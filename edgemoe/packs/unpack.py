@@ -116,7 +116,7 @@ class _Plan:
         return {name: names.count(name) for name in sorted(set(names))}
 
     def notes(self) -> list[str]:
-        biased = self.level in self._pack.bias_levels
+        biased = self.level in self._pack.bias_levels and self._pack.tables is not None
         if not biased:
             return []
         return [

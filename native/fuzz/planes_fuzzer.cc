@@ -126,7 +126,7 @@ void run_planes(Input& input, const Choice& c) {
   matrix.biased_levels = c.biased_levels;
   matrix.tables = c.format == Format::kT16 ? tables.get() : nullptr;
   for (int level = 0; level <= kernels::last_level(c.format, true); ++level) {
-    const bool biased = c.biased_levels >> level & 1;
+    const bool biased = c.format == Format::kT16 && (c.biased_levels >> level & 1);
     planes.push_back(input.memory(kernels::plane_layout(c.format, level, c.rows, c.columns, biased).bytes));
     matrix.planes[level] = planes.back()->data();
     multiply(input, matrix, level, c);
@@ -139,14 +139,11 @@ void run_slices(Input& input, Choice c) {
   c.columns = (c.columns + 255) / 256 * 256;
   const size_t row = static_cast<size_t>(c.columns / 256) * codec::block_bytes(c.format);
   const Memory blocks = input.memory(static_cast<size_t>(c.rows) * row);
-  const std::vector<float> mean(static_cast<size_t>(c.columns), 0.5f);
-  const codec::PlaneSet set =
-      codec::slice({c.format, blocks->data(), c.rows, c.columns, nullptr, mean.data(), c.biased_levels}, 1);
+  const codec::PlaneSet set = codec::slice(c.format, blocks->data(), c.rows, c.columns, nullptr, 1);
   Matrix matrix;
   matrix.format = c.format;
   matrix.rows = c.rows;
   matrix.columns = c.columns;
-  matrix.biased_levels = c.biased_levels;
   for (int level = 0; level < set.levels; ++level) matrix.planes[level] = set.planes[level].data.get();
   assemble(matrix, c, blocks->data() + static_cast<size_t>(c.begin) * row);
 }

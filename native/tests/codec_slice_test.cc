@@ -30,10 +30,6 @@ std::vector<uint8_t> blocks_of(Format format, int64_t count) {
   return blocks;
 }
 
-PlaneSet slice(Format format, const uint8_t* blocks, int64_t rows, int64_t columns, const float* importance, int threads) {
-  return codec::slice({format, blocks, rows, columns, importance, nullptr, 0}, threads);
-}
-
 class Slices : public testing::TestWithParam<Format> {};
 
 TEST_P(Slices, HaveTheirSizes) {

@@ -51,7 +51,7 @@ class RandomMatrix {
     matrix.biased_levels = biased_levels;
     if (format == Format::kT16) matrix.tables = _tables.get();
     for (int level = 0; level <= last_level(format, true); ++level) {
-      fill_plane(level, biased_levels >> level & 1);
+      fill_plane(level, format == Format::kT16 && (biased_levels >> level & 1));
     }
   }
 
@@ -73,7 +73,7 @@ class RandomMatrix {
   size_t misaligned(int level) const {
     const size_t rows = static_cast<size_t>(matrix.rows);
     const bool biased = matrix.biased_levels >> level & 1;
-    if (matrix.format != Format::kT16 && !biased) return level == 0 ? 1 : 0;
+    if (matrix.format != Format::kT16) return level == 0 ? 1 : 0;
     const size_t blocks = static_cast<size_t>((matrix.columns + 63) / 64);
     const size_t last = biased       ? 2 * rows
                         : level == 0 ? 2 * rows * ((blocks + 3) / 4)

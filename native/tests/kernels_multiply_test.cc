@@ -27,8 +27,7 @@ Expected expected(const Matrix& matrix, int level, int64_t row, const std::vecto
     result.value += static_cast<double>(weights[c]) * x[c];
     result.magnitude += std::fabs(static_cast<double>(weights[c]) * x[c]);
   }
-  const bool whole = matrix.format != Format::kT16 && level >= last_level(matrix.format, true);
-  if (!whole && (matrix.biased_levels >> level & 1)) {
+  if (matrix.format == Format::kT16 && (matrix.biased_levels >> level & 1)) {
     const PlaneLayout layout = plane_layout(matrix.format, level, matrix.rows, matrix.columns, true);
     const double bias = half_value(matrix.planes[level] + layout.biases + 2 * row);
     result.value += bias;

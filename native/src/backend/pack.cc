@@ -134,7 +134,7 @@ void Pack::read_tensors(const ggml::Gguf* gguf, const std::string& path) {
                      std::to_string(types[i]));
     }
     if (tensor.columns % (sliced ? 256 : 32) != 0) fail(path, tensor.name + " has rows of " + std::to_string(tensor.columns));
-    tensor.biased_levels = _biased_levels;
+    tensor.biased_levels = sliced ? 0 : _biased_levels;
     _tensors.push_back(std::move(tensor));
   }
 }

@@ -60,17 +60,10 @@ Tables from_bytes(const nb::bytes& bytes) {
   return tables;
 }
 
-nb::tuple slice(uint32_t format, const Input<uint8_t, 1>& blocks, int64_t rows, int64_t columns, const Row& importance,
-                const Row& mean_input, uint8_t biased_levels, int threads) {
-  codec::SliceInput input;
-  input.format = static_cast<kernels::Format>(format);
-  input.blocks = blocks.data();
-  input.rows = rows;
-  input.columns = columns;
-  input.importance = data_of(importance, "importance", columns);
-  input.mean_input = data_of(mean_input, "mean_input", columns);
-  input.biased_levels = biased_levels;
-  const size_t bytes = codec::block_bytes(input.format) * static_cast<size_t>(rows * (columns / 256));
+nb::tuple slice(uint32_t format, const Input<uint8_t, 1>& blocks, int64_t rows, int64_t columns, const Row& importance, int threads) {
+  const auto kind = static_cast<kernels::Format>(format);
+  const float* h = data_of(importance, "importance", columns);
+  const size_t bytes = codec::block_bytes(kind) * static_cast<size_t>(rows * (columns / 256));
   if (rows > 0 && blocks.shape(0) != bytes) {
     throw Error(std::to_string(rows) + " rows of " + std::to_string(columns) + " weights are " + std::to_string(bytes) + " bytes, not " +
                 std::to_string(blocks.shape(0)));
@@ -78,7 +71,7 @@ nb::tuple slice(uint32_t format, const Input<uint8_t, 1>& blocks, int64_t rows, 
   PlaneSet set;
   {
     const nb::gil_scoped_release release;
-    set = codec::slice(input, threads);
+    set = codec::slice(kind, blocks.data(), rows, columns, h, threads);
   }
   return as_tuple(std::move(set));
 }
@@ -201,9 +194,8 @@ nb::object assemble(uint32_t format, int64_t rows, int64_t columns, const std::v
 }  // namespace
 
 void bind_codec(nb::module_& m) {
-  m.def("slice_blocks", &slice, nb::arg("format"), nb::arg("blocks"), nb::arg("rows"), nb::arg("columns"), nb::kw_only(),
-        nb::arg("importance").none(), nb::arg("mean_input").none(), nb::arg("biased_levels"), nb::arg("threads"),
-        "Planes and errors, by level, of a matrix of k-quant blocks.");
+  m.def("slice_blocks", &slice, nb::arg("format"), nb::arg("blocks"), nb::arg("rows"), nb::arg("columns"), nb::arg("importance").none(),
+        nb::arg("threads"), "Planes and errors, by level, of a matrix of k-quant blocks.");
   m.def("encode_t16", &encode, nb::arg("weights"), nb::arg("tables"), nb::kw_only(), nb::arg("importance").none(),
         nb::arg("mean_input").none(), nb::arg("feedback").none(), nb::arg("levels"), nb::arg("biased_levels"), nb::arg("level_weights"),
         nb::arg("threads"), "Planes and errors, by level, of a matrix of floats.");

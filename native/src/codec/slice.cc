@@ -147,59 +147,17 @@ double error_of(const Sums& sums, int bits, int level, const uint8_t* midpoints)
   return error;
 }
 
-// What level index `level` of a row loses on average: sum over its weights of (W - Wq) times the column's mean input.
-template <typename Block>
-double lost_on_average(const Block* blocks, int64_t columns, int level, const uint8_t* midpoints, const float* mean_input) {
-  constexpr int kCut = Block::kBits - 2;
-  float lost[64];
-  for (int code = 0; code < 1 << Block::kBits; ++code) {
-    lost[code] = static_cast<float>(code) - midpoints[code >> (kCut - level)] / static_cast<float>(128 >> Block::kBits);
-  }
-  double sum = 0;
-  for (int64_t b = 0; b < columns / 256; ++b) {
-    alignas(64) uint8_t codes[256];
-    GroupScale groups[256 / Block::kGroupSize];
-    blocks[b].unpack(codes);
-    blocks[b].unpack_scales(groups);
-    for (int i = 0; i < 256; ++i) sum += groups[i / Block::kGroupSize].scale * lost[codes[i]] * mean_input[256 * b + i];
-  }
-  return sum;
-}
-
-template <typename Block>
-void set_row_biases(const SliceInput& input, int level, const uint8_t* midpoints, uint8_t* biases, int threads) {
-  const auto* blocks = reinterpret_cast<const Block*>(input.blocks);
-  parallel_for(input.rows, threads, [&](int64_t r) {
-    const double bias = lost_on_average(blocks + r * (input.columns / 256), input.columns, level, midpoints, input.mean_input);
-    const uint16_t half = to_half(std::clamp(static_cast<float>(bias), -kLargestHalf, kLargestHalf));
-    std::memcpy(biases + 2 * r, &half, 2);
-  });
-}
-
-void set_biases(const SliceInput& input, int level, const uint8_t* midpoints, uint8_t* biases, int threads) {
-  std::memset(biases, 0, static_cast<size_t>(2 * input.rows));
-  if (!input.mean_input || level + 2 >= bits_of(input.format) || level > 2) return;
-  const auto set = input.format == Format::kSlicedQ4K   ? set_row_biases<BlockQ4K>
-                   : input.format == Format::kSlicedQ5K ? set_row_biases<BlockQ5K>
-                                                        : set_row_biases<BlockQ6K>;
-  set(input, level, midpoints, biases, threads);
-}
-
-void check(const SliceInput& input, int threads) {
-  if (input.format == Format::kT16) throw Error("only Q4_K, Q5_K and Q6_K are cut into slices");
-  if (input.rows < 1) throw Error("a matrix has at least one row, not " + std::to_string(input.rows));
-  if (input.columns < 256 || input.columns % 256 != 0) {
-    throw Error("a row has " + std::to_string(input.columns) + " weights; those of k-quants have a multiple of 256");
+void check(Format format, int64_t rows, int64_t columns, const float* importance, int threads) {
+  if (format == Format::kT16) throw Error("only Q4_K, Q5_K and Q6_K are cut into slices");
+  if (rows < 1) throw Error("a matrix has at least one row, not " + std::to_string(rows));
+  if (columns < 256 || columns % 256 != 0) {
+    throw Error("a row has " + std::to_string(columns) + " weights; those of k-quants have a multiple of 256");
   }
   if (threads < 1) throw Error("slicing needs at least one thread, not " + std::to_string(threads));
-  for (int64_t c = 0; c < input.columns; ++c) {
-    if (input.importance && !(input.importance[c] >= 0 && std::isfinite(input.importance[c]))) {
-      throw Error("the importance of column " + std::to_string(c) + " is " + std::to_string(input.importance[c]) +
-                  "; it has to be finite and 0 or more");
-    }
-    if (input.mean_input && !std::isfinite(input.mean_input[c])) {
-      throw Error("the mean input of column " + std::to_string(c) + " is " + std::to_string(input.mean_input[c]) + "; it has to be finite");
-    }
+  for (int64_t c = 0; importance && c < columns; ++c) {
+    if (importance[c] >= 0 && std::isfinite(importance[c])) continue;
+    throw Error("the importance of column " + std::to_string(c) + " is " + std::to_string(importance[c]) +
+                "; it has to be finite and 0 or more");
   }
 }
 
@@ -215,31 +173,26 @@ size_t block_bytes(Format format) {
   throw Error("only Q4_K, Q5_K and Q6_K are cut into slices");
 }
 
-PlaneSet slice(const SliceInput& input, int threads) {
-  check(input, threads);
-  const Format format = input.format;
-  const int64_t rows = input.rows, columns = input.columns;
+PlaneSet slice(Format format, const uint8_t* blocks, int64_t rows, int64_t columns, const float* importance, int threads) {
+  check(format, rows, columns, importance, threads);
   const int bits = bits_of(format);
   PlaneSet set;
   set.levels = kernels::last_level(format, true) + 1;
   Planes planes{format, set.levels, {}, {}};
   const size_t superblocks = static_cast<size_t>(rows * (columns / 256));
   for (int level = 0; level < set.levels; ++level) {
-    const bool biased = input.biased_levels >> level & 1;
-    planes.at[level] = kernels::plane_layout(format, level, rows, columns, biased);
+    planes.at[level] = kernels::plane_layout(format, level, rows, columns, false);
     set.planes[level] = Bytes::of_size(planes.at[level].bytes);
     planes.data[level] = set.planes[level].data.get();
     const bool two_bits = level == 0 || (level == 3 && bits == 6);
     clear_padding(planes.data[level], superblocks * (two_bits ? 64 : 32), planes.at[level].selectors);
-    if (biased) clear_padding(planes.data[level], planes.at[level].biases, planes.at[level].bytes);
   }
   clear_padding(planes.data[0], planes.at[0].scales + superblocks * (bits == 6 ? 18 : 16), planes.at[0].biases);
-  const std::vector<float> ones(input.importance ? 0 : columns, 1.0f);
-  const Sums sums = cut(planes, input.blocks, rows, columns, input.importance ? input.importance : ones.data(), threads);
+  const std::vector<float> ones(importance ? 0 : columns, 1.0f);
+  const Sums sums = cut(planes, blocks, rows, columns, importance ? importance : ones.data(), threads);
   for (int level = 0; level < set.levels; ++level) {
     uint8_t* midpoints = planes.data[0] + planes.at[0].midpoints + 16 * level;
     if (level < 3) set_midpoints(sums, bits, level, midpoints);
-    if (input.biased_levels >> level & 1) set_biases(input, level, midpoints, planes.data[level] + planes.at[level].biases, threads);
     set.errors[level] = {error_of(sums, bits, level, midpoints), sums.total};
   }
   return set;

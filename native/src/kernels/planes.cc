@@ -57,7 +57,7 @@ PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns
   layout.scales = layout.selectors + (base && t16 ? padded(r * superblocks * 16) : 0);
   layout.midpoints = layout.scales + (base ? padded(r * superblocks * scale_bytes(format)) : 0);
   layout.biases = layout.midpoints + (base && !t16 ? 64 : 0);
-  layout.bytes = layout.biases + (biased && layout.biases != 0 ? padded(r * 2) : 0);
+  layout.bytes = layout.biases + (t16 && biased ? padded(r * 2) : 0);
   return layout;
 }
 
@@ -96,12 +96,12 @@ Source resolve(const Matrix& matrix, int level) {
   }
   const bool t16 = matrix.format == Format::kT16;
   if (t16 && !matrix.tables) throw Error("a T16 matrix needs the tables of its model");
-  const auto biased = [&](int i) { return (matrix.biased_levels >> i & 1) != 0; };
+  const auto biased = [&](int i) { return t16 && (matrix.biased_levels >> i & 1); };
   const PlaneLayout base = plane_layout(matrix.format, 0, matrix.rows, matrix.columns, biased(0));
   source.scales = matrix.planes[0] + base.scales;
   if (t16) source.selectors = matrix.planes[0] + base.selectors;
   if (!t16 && !source.full) source.midpoints = matrix.planes[0] + base.midpoints + 16 * source.level;
-  if (biased(source.level) && !source.full) {
+  if (biased(source.level)) {
     const PlaneLayout layout = plane_layout(matrix.format, source.level, matrix.rows, matrix.columns, true);
     source.biases = matrix.planes[source.level] + layout.biases;
   }
