@@ -32,11 +32,11 @@ def command(model: str, ctx: int | None, as_json: bool) -> None:
 
     quiet_library()
     opened = open_model(model)
+    summary = summarize(model, opened)
     if is_pack(opened):
         plans = {level: _smallest(model, ctx, index) for index, level in enumerate(opened.levels)}
-        _show_pack(model, plans, as_json)
+        _show_pack(summary, plans, as_json)
         return
-    summary = summarize(model, opened)
     plan = _smallest(model, ctx)
     if as_json:
         print_json(_values(summary, plan))
@@ -69,12 +69,8 @@ def _values(summary: ModelSummary, plan: Plan | None) -> dict[str, Any]:
 def _rows(summary: ModelSummary, plan: Plan | None) -> list[tuple[str, str]]:
     shards = f" in {len(summary.paths)} files" if len(summary.paths) > 1 else ""
     rows = [
-        ("name", summary.name),
-        ("architecture", summary.architecture),
+        *_model_rows(summary),
         ("file", f"{format_size(summary.file_bytes)}{shards}"),
-        ("layers", f"{summary.layers}, {summary.moe_layers} of them with experts"),
-        ("context", f"{summary.n_ctx_train} tokens as trained"),
-        ("vocabulary", f"{summary.vocabulary} tokens"),
         ("dense part", f"{format_size(summary.dense_bytes)}: {_types(summary.dense_types)}"),
     ]
     if not summary.experts or plan is None:
@@ -82,35 +78,51 @@ def _rows(summary: ModelSummary, plan: Plan | None) -> list[tuple[str, str]]:
     budget = f"{format_size(plan.smallest)} with {plan.shape.n_ctx} tokens of context"
     return [
         *rows,
-        ("experts", f"{summary.experts} per layer, {summary.experts_used} used by a token"),
+        ("experts", _experts(summary)),
         ("expert part", f"{format_size(summary.expert_bytes)}: {_types(summary.expert_types)}"),
         ("one token uses", f"{format_size(summary.working_set_bytes)} of experts"),
         ("smallest budget", f"{budget}; from {format_size(plan.comfortable)} on nothing is read twice"),
     ]
 
 
-def _show_pack(path: str, plans: dict[int, Plan | None], as_json: bool) -> None:
+def _model_rows(summary: ModelSummary) -> list[tuple[str, str]]:
+    return [
+        ("name", summary.name),
+        ("architecture", summary.architecture),
+        ("layers", f"{summary.layers}, {summary.moe_layers} of them with experts"),
+        ("context", f"{summary.n_ctx_train} tokens as trained"),
+        ("vocabulary", f"{summary.vocabulary} tokens"),
+    ]
+
+
+def _experts(summary: ModelSummary) -> str:
+    return f"{summary.experts} per layer, {summary.experts_used} used by a token"
+
+
+def _show_pack(summary: ModelSummary, plans: dict[int, Plan | None], as_json: bool) -> None:
     from edgemoe.cli.console import print_json, print_rows
     from edgemoe.cli.pack import level_rows
     from edgemoe.packs.reader import Pack
     from edgemoe.packs.report import make_report
 
-    with Pack(path) as pack:
+    with Pack(summary.path) as pack:
         report = make_report(pack)
         dense = sum(tensor.bytes for tensor in pack.dense)
         experts = sum(at.bytes for at in report.levels)
     if as_json:
-        sizes = {"file_bytes": pack.bytes, "dense_bytes": dense, "expert_bytes": experts}
+        sizes = {"dense_bytes": dense, "expert_bytes": experts}
         budgets = {level: plan.smallest for level, plan in plans.items() if plan}
-        print_json({"pack": path} | sizes | {"smallest_budgets": budgets} | dataclasses.asdict(report))
+        model = dataclasses.asdict(summary) | {"pack": summary.path} | sizes
+        print_json(model | {"smallest_budgets": budgets} | dataclasses.asdict(report))
         return
     formats = sorted({form for group in report.groups for form in group.formats.values()})
     rows = [
-        ("pack", path),
+        *_model_rows(summary),
         ("source", f"{report.source}, XXH3-128 {report.source_xxh3}"),
-        ("file", format_size(pack.bytes)),
+        ("file", format_size(summary.file_bytes)),
         ("dense part", format_size(dense)),
-        ("experts", f"{format_size(experts)} in {len(report.groups)} groups: {', '.join(formats)}"),
+        ("experts", _experts(summary)),
+        ("expert part", f"{format_size(experts)} in {len(report.groups)} groups: {', '.join(formats)}"),
     ]
     print_rows([*rows, *level_rows(report.levels), *_budget_rows(plans)])
 

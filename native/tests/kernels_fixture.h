@@ -77,7 +77,7 @@ class RandomMatrix {
     const size_t blocks = static_cast<size_t>((matrix.columns + 63) / 64);
     const size_t last = biased       ? 2 * rows
                         : level == 0 ? 2 * rows * ((blocks + 3) / 4)
-                                     : rows * code_bytes(matrix.format, level, static_cast<int64_t>(blocks));
+                                     : rows * static_cast<size_t>(code_bytes(static_cast<int64_t>(blocks), level == 3));
     return last % 64 == 0 ? 0 : std::min<size_t>(64 - last % 64, 7);
   }
 

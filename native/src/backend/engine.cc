@@ -256,14 +256,14 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
 
 void Engine::set_levels(uint32_t group, const std::vector<uint8_t>& planes) {
   if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
-  for (StoredTensor* member : _groups[group].members) {
-    if (!planes.empty() && planes.size() != member->experts()) {
-      throw Error(_groups[group].name + " has " + std::to_string(member->experts()) + " experts, and levels were given for " +
-                  std::to_string(planes.size()));
-    }
-    if (std::find(planes.begin(), planes.end(), 0) != planes.end()) throw Error("an expert needs its base plane at least");
-    member->chosen = planes;
+  if (std::find(planes.begin(), planes.end(), 0) != planes.end()) throw Error("an expert needs its base plane at least");
+  const ExpertGroup& chosen = _groups[group];
+  for (const StoredTensor* member : chosen.members) {
+    if (planes.empty() || planes.size() == member->experts()) continue;
+    throw Error(chosen.name + " has " + std::to_string(member->experts()) + " experts, and levels were given for " +
+                std::to_string(planes.size()));
   }
+  for (StoredTensor* member : chosen.members) member->chosen = planes;
 }
 
 void Engine::observe(const std::set<uint32_t>& groups) {

@@ -22,8 +22,6 @@ constexpr float kSmallestImportance = 1e-4f;  // of the mean: channels that cali
 constexpr float kLargestWeight = kLargest * kLargestHalf;
 
 int64_t blocks_of(int64_t columns) { return (columns + kBlock - 1) / kBlock; }
-// Of a row of a 1-bit plane.
-int64_t one_bit_bytes(int64_t blocks) { return blocks / 4 * 32 + std::min<int64_t>(blocks % 4, 2) * 16; }
 int64_t superblocks_of(int64_t columns) { return (columns + kSuperblock - 1) / kSuperblock; }
 
 void check_sizes(const MatrixInput& input, const EncodeSettings& settings) {
@@ -130,13 +128,13 @@ void EncodeJob::finish_row(int64_t r, const RowChoice& row) {
     const PlaneLayout at = kernels::plane_layout(Format::kT16, level, input.rows, columns, biased);
     uint8_t* plane = planes.planes[level].data.get();
     if (level == 0) {
-      pack_two_bits(row.codes.data(), blocks, 2, plane + at.codes + r * blocks * 16);
+      pack_two_bits(row.codes.data(), blocks, 2, plane + at.codes + r * kernels::code_bytes(blocks, true));
       std::copy(row.selectors.begin(), row.selectors.end(), plane + at.selectors + r * superblocks * kGroups);
       std::memcpy(plane + at.scales + r * superblocks * 2, row.scales.data(), superblocks * 2);
     } else if (level == 3) {
-      pack_two_bits(row.last_codes.data(), blocks, 0, plane + at.codes + r * blocks * 16);
+      pack_two_bits(row.last_codes.data(), blocks, 0, plane + at.codes + r * kernels::code_bytes(blocks, true));
     } else {
-      pack_one_bit(row.codes.data(), blocks, 2 - level, plane + at.codes + r * one_bit_bytes(blocks));
+      pack_one_bit(row.codes.data(), blocks, 2 - level, plane + at.codes + r * kernels::code_bytes(blocks, false));
     }
     const float* weights = input.weights + r * columns;
     double bias = 0;

@@ -29,7 +29,7 @@ struct Code {
 [[maybe_unused]] inline Code code_of(const Source& source, int64_t row, int64_t column) {
   const int64_t block = row * source.blocks + column / kBlock;
   const int w = static_cast<int>(column % kBlock);
-  const int64_t row_bytes = static_cast<int64_t>(code_bytes(source.format, 1, source.blocks));
+  const int64_t row_bytes = source.one_bit_row;
   Code result;
   result.base = result.coarse = two_bits(source.codes[0] + 16 * block, w);
   for (int level = 1; level <= 2 && level <= source.level; ++level) {

@@ -42,10 +42,7 @@ struct Place {
   int64_t one_bit;
 
   static EDGEMOE_INLINE Place of(const Source& source, int64_t row, int64_t superblock) {
-    return {16 * source.blocks * row + 64 * superblock, one_bit_row(source) * row + 32 * superblock};
-  }
-  static EDGEMOE_INLINE int64_t one_bit_row(const Source& source) {
-    return source.blocks / 4 * 32 + (source.blocks % 4 < 2 ? source.blocks % 4 : 2) * 16;
+    return {16 * source.blocks * row + 64 * superblock, source.one_bit_row * row + 32 * superblock};
   }
 };
 

@@ -181,7 +181,7 @@ struct Neon {
   template <int kBits>
   static EDGEMOE_INLINE Lookup lookup(const uint8_t* midpoints) {
     static const uint8_t same[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    static const NibbleOrder order = nibble_order(kBits);
+    static constexpr NibbleOrder order = nibble_order(kBits);
     const uint8x16_t values = vld1q_u8(midpoints ? midpoints : same);
     return {vqtbl1q_u8(values, vld1q_u8(order.low)), vqtbl1q_u8(values, vld1q_u8(order.high))};
   }

@@ -1,7 +1,6 @@
 // The layout of planes, and what must hold before any kernel looks at them.
 #include "edgemoe/kernels/planes.h"
 
-#include <algorithm>
 #include <string>
 
 #include "edgemoe/error.h"
@@ -9,6 +8,12 @@
 
 namespace edgemoe::kernels {
 namespace {
+
+// Of a row's codes in the plane of a level; 0 where there is no such plane.
+int64_t plane_row_bytes(Format format, int level, int64_t blocks) {
+  if (level == 3 && format == Format::kSlicedQ4K) return 0;
+  return code_bytes(blocks, level == 0 || (level == 3 && format != Format::kSlicedQ5K));
+}
 
 size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -32,17 +37,6 @@ void check(Format format, int level, int64_t rows, int64_t columns) {
 
 }  // namespace
 
-bool has_two_bits(Format format, int level) {
-  return level == 0 || (level == 3 && (format == Format::kT16 || format == Format::kSlicedQ6K));
-}
-
-size_t code_bytes(Format format, int level, int64_t blocks) {
-  if (level == 3 && format == Format::kSlicedQ4K) return 0;
-  const size_t count = static_cast<size_t>(blocks);
-  if (has_two_bits(format, level)) return 16 * count;
-  return count / 4 * 32 + std::min<size_t>(count % 4, 2) * 16;
-}
-
 size_t scale_bytes(Format format) { return format == Format::kT16 ? 2 : format == Format::kSlicedQ6K ? 18 : 16; }
 
 PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns, bool biased) {
@@ -53,7 +47,7 @@ PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns
   const bool base = level == 0;
   const bool t16 = format == Format::kT16;
   PlaneLayout layout;
-  layout.selectors = padded(r * code_bytes(format, level, static_cast<int64_t>(blocks)));
+  layout.selectors = padded(r * static_cast<size_t>(plane_row_bytes(format, level, static_cast<int64_t>(blocks))));
   layout.scales = layout.selectors + (base && t16 ? padded(r * superblocks * 16) : 0);
   layout.midpoints = layout.scales + (base ? padded(r * superblocks * scale_bytes(format)) : 0);
   layout.biases = layout.midpoints + (base && !t16 ? 64 : 0);
@@ -89,6 +83,7 @@ Source resolve(const Matrix& matrix, int level) {
   source.columns = matrix.columns;
   source.blocks = (matrix.columns + kBlock - 1) / kBlock;
   source.superblocks = (source.blocks + 3) / 4;
+  source.one_bit_row = code_bytes(source.blocks, false);
   source.tables = matrix.tables;
   for (int i = 0; i <= source.level; ++i) {
     source.codes[i] = matrix.planes[i];

@@ -23,6 +23,7 @@ struct Source {
   int64_t columns;
   int64_t blocks;         ///< in a row
   int64_t superblocks;    ///< in a row
+  int64_t one_bit_row;    ///< bytes of a row of a 1-bit plane
   const uint8_t* codes[kLevelCount];
   const uint8_t* selectors;
   const uint8_t* scales;
@@ -33,12 +34,6 @@ struct Source {
 
 /// @throws Error where the matrix lacks a plane or its shape is not one of the format's.
 Source resolve(const Matrix& matrix, int level);
-
-/// @brief Whether the plane of a level has two bits for each weight, not one. Levels without a plane have neither.
-bool has_two_bits(Format format, int level);
-
-/// @brief Bytes of one row's codes in the plane of a level, 0 where there is no such plane.
-size_t code_bytes(Format format, int level, int64_t blocks);
 
 /// @brief Bytes of one superblock's scales.
 size_t scale_bytes(Format format);

@@ -40,7 +40,7 @@ struct X86Lookup {
 /// @brief The midpoints of a level, or the codes themselves where there are none, by nibble.
 template <int kBits>
 EDGEMOE_INLINE X86Lookup x86_lookup(const uint8_t* midpoints) {
-  static const NibbleOrder order = nibble_order(kBits);
+  static constexpr NibbleOrder order = nibble_order(kBits);
   const __m128i same = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   const __m128i values = midpoints ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(midpoints)) : same;
   const auto ordered = [&](const uint8_t* codes) { return _mm_shuffle_epi8(values, _mm_load_si128(reinterpret_cast<const __m128i*>(codes))); };

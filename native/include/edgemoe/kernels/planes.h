@@ -41,6 +41,11 @@ struct PlaneLayout {
 /// @param level an index into kLevels. @param biased whether T16 planes of this level carry row biases.
 PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns, bool biased);
 
+/// @brief Bytes of the codes of a row of that many blocks of 64 weights, in a 2-bit plane or a 1-bit plane.
+constexpr int64_t code_bytes(int64_t blocks, bool two_bits) {
+  return two_bits ? 16 * blocks : blocks / 4 * 32 + (blocks % 4 < 2 ? blocks % 4 : 2) * 16;
+}
+
 /// @brief The highest level index at which a format has a plane.
 int last_level(Format format, bool has_level_6);
 
