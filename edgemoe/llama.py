@@ -45,8 +45,9 @@ class Llama(llama_cpp.Llama):
         memory: budget of the whole process: bytes, "2GiB", "50%" of the machine, "auto" (what leaves the machine
             usable), or None for no limit.
         cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
-        quality: "exact": every plane is used, and every result is the same as with everything in memory; "fixed:2",
-            "fixed:3", "fixed:4": the planes of a pack up to this level.
+        quality: "exact": every plane is used, and every result is the same as with everything in memory. Of a pack also
+            "fixed:2", "fixed:3", "fixed:4": the planes up to this level; "high", "balanced", "fast", or a number: planes
+            are waited for until the expected relative squared error of a layer is at most this.
         io_threads: threads that read from disk.
         read_ahead: read the experts that the next layer will probably use while this one computes.
         trace: file to record routing to, for `tools/replay_trace.py`.
@@ -65,7 +66,7 @@ class Llama(llama_cpp.Llama):
         *,
         memory: int | str | None = "auto",
         cache: int | float | str | None = None,
-        quality: str = "exact",
+        quality: str | float = "exact",
         io_threads: int | None = None,
         read_ahead: bool = True,
         trace: str | os.PathLike[str] | None = None,
@@ -329,6 +330,15 @@ class Llama(llama_cpp.Llama):
         self.n_tokens = state.n_tokens
         self._requires_eval = True
         self._seed = state.seed
+
+    def set_quality(self, quality: str | float) -> None:
+        """Changes `quality` from the next batch on; planes above the level of a "fixed:LEVEL" at loading are out of reach.
+
+        Raises:
+            EdgeMoEError: unknown, or above what the model was loaded with.
+        """
+        with self._turn():
+            self._residence.set_quality(quality)
 
     def set_expert_levels(self, group: str, levels: Sequence[int]) -> None:
         """Uses each expert of a group (see `expert_groups`) of a pack at a level of its own, from the next batch on.

@@ -19,7 +19,7 @@ from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, Rea
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
-from edgemoe.experts.quality import top_level
+from edgemoe.experts.quality import LEVELS, parse_quality
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.loans import Loans, Room
@@ -49,7 +49,7 @@ class Residence:
         n_ctx: int | None,
         memory: int | str | None,
         cache: int | float | str | None,
-        quality: str,
+        quality: str | float,
         io_threads: int | None,
         read_ahead: bool,
         trace: str | os.PathLike[str] | None,
@@ -61,7 +61,7 @@ class Residence:
         self.plan: Plan | None = None
         self._file = open_model(path)
         self._summary = summarize(path, self._file)
-        self._top_level = top_level(quality, self._file.levels)
+        self._quality = parse_quality(quality, self._file.levels)
         self._cache_wanted = cache
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
@@ -86,7 +86,8 @@ class Residence:
             self._file,
             io_threads=io_threads or DEFAULT_IO_THREADS,
             embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
-            top_level=self._top_level,
+            top_level=self._quality.top_level,
+            target=self._quality.target,
             read_ahead=read_ahead,
             piece=READ_PIECE,
             policy="decayed",
@@ -136,7 +137,7 @@ class Residence:
         )
         baseline = machine.rss() + sum(r.pending for r in list(_open))
         gpu_layers, overrides = arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")
-        with Planners(self._file, gpu_layers, overrides, self._top_level) as planners:
+        with Planners(self._file, gpu_layers, overrides, self._quality.top_level) as planners:
             return make_plan(self._summary, planners, request, baseline=baseline)
 
     # Loading
@@ -250,11 +251,21 @@ class Residence:
         names = self.group_names
         if group not in names:
             raise EdgeMoEError(f"{group!r} is no group of experts of this model; there are {', '.join(names)}")
-        known = list(self._file.levels)[: self._top_level + 1]
+        known = list(self._file.levels)[: self._quality.top_level + 1]
         if unknown := sorted(set(levels) - set(known)):
             levels_known = ", ".join(map(str, known)) or "none (it is no pack)"
             raise EdgeMoEError(f"level {unknown[0]} is not in use; this model has {levels_known}")
         self._engine.set_levels(names.index(group), [known.index(level) + 1 for level in levels])
+
+    def set_quality(self, quality: str | float) -> None:
+        asked = parse_quality(quality, self._file.levels)
+        top = self._quality.top_level
+        if asked.top_level > top and not asked.target:
+            raise EdgeMoEError(f"quality={quality!r} needs planes above level {LEVELS[top]}: load the model with them")
+        self._engine.set_target(asked.target)
+        if asked.top_level < top:
+            for group, (_, experts, _) in enumerate(self._engine.groups()):
+                self._engine.set_levels(group, [asked.top_level + 1] * experts)
 
     def observe(self, groups: Sequence[int]) -> None:
         self._engine.observe(list(groups))
@@ -273,6 +284,8 @@ class Residence:
             hits=native["hits"],
             misses=native["misses"],
             bytes_read=native["bytes_read"],
+            used_bits=native["used_bits"],
+            used_weights=native["used_weights"],
             io_wait=native["io_wait"],
             compute_time=max(0.0, native["expert_time"] - native["io_wait"]),
             cache_bytes=native["cache_bytes"],

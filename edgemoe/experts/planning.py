@@ -77,6 +77,7 @@ class Planner:
             io_threads=1,
             embedding_on_disk=embedding_on_disk,
             top_level=top_level,
+            target=0.0,
             read_ahead=False,
             piece=1 << 18,
             policy="decayed",

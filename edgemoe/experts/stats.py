@@ -23,6 +23,9 @@ class Stats:
     hits: int
     misses: int
     bytes_read: int
+    used_bits: int
+    """Of the expert weights that tokens were multiplied by, tokens times weights."""
+    used_weights: int
     io_wait: float
     """During which computing waited for a read."""
     compute_time: float
@@ -53,10 +56,15 @@ class Stats:
         tokens = self.prompt_tokens + self.decode_tokens
         return self.bytes_read / tokens if tokens else 0.0
 
+    @property
+    def bits_per_weight(self) -> float:
+        """Mean bits of the expert weights that tokens were multiplied by; 0 before the first."""
+        return self.used_bits / self.used_weights if self.used_weights else 0.0
+
     def since(self, earlier: Stats) -> Stats:
         """The counters' growth since `earlier`; sizes, peaks and the time to first token are the current ones."""
         counters = ["prompt_tokens", "decode_tokens", "prompt_seconds", "decode_seconds"]
-        counters += ["hits", "misses", "bytes_read", "io_wait", "compute_time"]
+        counters += ["hits", "misses", "bytes_read", "used_bits", "used_weights", "io_wait", "compute_time"]
         return dataclasses.replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counters})
 
 

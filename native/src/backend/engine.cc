@@ -18,7 +18,6 @@ namespace {
 thread_local Engine* loading_engine = nullptr;
 
 constexpr size_t kRowPiece = 64 * 1024;
-constexpr int64_t kMostTokensAhead = 4;  // a larger batch routes to most experts anyway
 constexpr char kEmbedding[] = "token_embd.weight";
 
 int layer_of(const ExpertGroup& group) { return std::stoi(group.name.substr(std::strlen("blk."))); }
@@ -57,12 +56,32 @@ void Engine::list_tensors() {
     if (!rows) by_group[routing_group(info.name)].push_back(stored.get());
     _stored.emplace(info.name, std::move(stored));
   }
-  for (auto& [name, members] : by_group) _groups.push_back({name, members, {}});
+  for (auto& [name, members] : by_group) {
+    _groups.emplace_back();
+    _groups.back().name = name;
+    _groups.back().members = members;
+  }
   std::stable_sort(_groups.begin(), _groups.end(),
                    [](const ExpertGroup& a, const ExpertGroup& b) { return layer_of(a) < layer_of(b); });
   for (uint32_t g = 0; g < _groups.size(); ++g) {
-    for (StoredTensor* member : _groups[g].members) member->group = g;
+    for (StoredTensor* member : _groups[g].members) {
+      member->group = g;
+      member->chosen = &_groups[g].planes;
+    }
+    list_planes(_groups[g]);
   }
+}
+
+void Engine::list_planes(ExpertGroup& group) const {
+  for (const StoredTensor* member : group.members) group.levels = std::max(group.levels, member->levels);
+  group.plane_bytes.assign(group.levels, 0);
+  for (const StoredTensor* member : group.members) {
+    group.weights += static_cast<uint64_t>(member->info->ne[0] * member->info->ne[1]);
+    for (uint32_t level = 0; level < member->levels; ++level) {
+      group.plane_bytes[level] += member->info->pack ? member->info->pack->planes[level].bytes : member->expert_bytes();
+    }
+  }
+  if (_model->pack()) group.errors = &_model->pack()->errors(group.name);
 }
 
 void Engine::skip(const std::string& tensor) {
@@ -212,60 +231,6 @@ std::exception_ptr Engine::take_error() {
   return std::exchange(_error, nullptr);
 }
 
-bool Engine::resident(const StoredTensor& tensor, uint32_t expert) const {
-  for (uint32_t level = 0; level < tensor.levels_of(expert); ++level) {
-    if (!_cache->resident(tensor.plane(expert, level))) return false;
-  }
-  return true;
-}
-
-bool Engine::count(const StoredTensor& tensor, const RoutingEvent& event) {
-  ExpertGroup& group = _groups[tensor.group];
-  const bool first = group.executed.empty();
-  const bool again = std::find(group.executed.begin(), group.executed.end(), &tensor) != group.executed.end();
-  if (again) group.executed.clear();
-  group.executed.push_back(&tensor);
-  if (!first && !again) return false;
-  uint64_t hits = 0;
-  for (const uint32_t expert : event.experts) {
-    hits += std::all_of(group.members.begin(), group.members.end(), [&](const StoredTensor* member) {
-      return !member->live || resident(*member, expert);
-    });
-  }
-  std::lock_guard lock(_stats_mutex);
-  _hits += hits;
-  _misses += event.experts.size() - hits;
-  if (tensor.group == 0) _tokens += event.tokens;
-  if (_tracing) _trace.push_back(event);
-  return true;
-}
-
-void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
-  if (!_settings.read_ahead || ids->ne[1] > kMostTokensAhead) return;
-  if (_cache->holds_all()) return;
-  if (!_lookahead) _lookahead = std::make_unique<Lookahead>(_groups.size());
-  _planes_ahead.clear();
-  for (const uint32_t expert : _lookahead->look(group, ids, routed)) {
-    for (const StoredTensor* member : _groups[_lookahead->next(group)].members) {
-      if (!member->live || expert >= member->experts()) continue;
-      for (uint32_t level = 0; level < member->levels_of(expert); ++level) _planes_ahead.push_back(member->plane(expert, level));
-    }
-  }
-  if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
-}
-
-void Engine::set_levels(uint32_t group, const std::vector<uint8_t>& planes) {
-  if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
-  if (std::find(planes.begin(), planes.end(), 0) != planes.end()) throw Error("an expert needs its base plane at least");
-  const ExpertGroup& chosen = _groups[group];
-  for (const StoredTensor* member : chosen.members) {
-    if (planes.empty() || planes.size() == member->experts()) continue;
-    throw Error(chosen.name + " has " + std::to_string(member->experts()) + " experts, and levels were given for " +
-                std::to_string(planes.size()));
-  }
-  for (StoredTensor* member : chosen.members) member->chosen = planes;
-}
-
 void Engine::observe(const std::set<uint32_t>& groups) {
   for (const uint32_t group : groups) {
     if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
@@ -291,6 +256,8 @@ EngineStats Engine::stats() const {
     std::lock_guard lock(_stats_mutex);
     stats.hits = _hits;
     stats.misses = _misses;
+    stats.used_bits = _used_bits;
+    stats.used_weights = _used_weights;
   }
   stats.expert_time = _expert_time;
   stats.bytes_read = _pool.bytes_read();

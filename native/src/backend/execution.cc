@@ -28,14 +28,9 @@ const std::vector<RoutedExpert>& Execution::routing(const ggml::Tensor* ids, uin
 
 void Execution::plan_products(ggml::Tensor* node) {
   const StoredTensor* weights = stored_tensor(node->src[0]);
-  const ExpertProduct product(node, weights);
   const auto& routed = routing(node->src[2], weights->experts());
-  RoutingEvent event{weights->group, static_cast<uint32_t>(node->src[2]->ne[1]), {}, {}};
-  for (const RoutedExpert& expert : routed) {
-    event.experts.push_back(expert.expert);
-    event.rows.push_back(static_cast<uint32_t>(expert.rows.size()));
-  }
-  if (_engine->count(*weights, event)) _routed.emplace_back(weights->group, node->src[2]);
+  if (_engine->enter(*weights, node->src[2], node->src[1], routed)) _routed.emplace_back(weights->group, node->src[2]);
+  const ExpertProduct product(node, weights);
   Stage* last = _steps.empty() ? nullptr : _steps.back().stage;
   if (last && last->accepts(product)) {
     last->add(product);

@@ -26,6 +26,8 @@ bool is_float_row(const ggml::Tensor* t, int64_t length) {
   return is_leaf(t) && t->type == ggml::kTypeF32 && t->ne[0] == length && t->ne[1] * t->ne[2] * t->ne[3] == 1;
 }
 
+float sigmoid(float value) { return 1 / (1 + std::exp(-value)); }
+
 void softmax(std::vector<float>& values) {
   const float largest = *std::max_element(values.begin(), values.end());
   float sum = 0;
@@ -69,56 +71,120 @@ void Lookahead::note_accuracy(Layer& layer, const std::vector<RoutedExpert>& rou
   if (layer.predicted.empty() || routed.empty()) return;
   const auto& predicted = layer.predicted;
   const auto found = std::count_if(routed.begin(), routed.end(), [&](const RoutedExpert& e) {
-    return std::find(predicted.begin(), predicted.end(), e.expert) != predicted.end();
+    return std::any_of(predicted.begin(), predicted.end(), [&](const PredictedExpert& p) { return p.expert == e.expert; });
   });
   layer.accuracy = kAccuracyDecay * layer.accuracy + (1 - kAccuracyDecay) * static_cast<double>(found) / static_cast<double>(routed.size());
   layer.predicted.clear();
 }
 
-void Lookahead::score(const Layer& from, const Router& to, int64_t token) {
-  const ggml::Tensor* x = from.router.input;
+void Lookahead::prepare(const Router& from, const std::vector<float>& ratio, const Router& to, int64_t token) {
+  const ggml::Tensor* x = from.input;
   const int64_t columns = x->ne[0];
   const auto* row = reinterpret_cast<const float*>(static_cast<const char*>(x->data) + token * x->nb[1]);
   _input.assign(row, row + columns);
-  for (size_t i = 0; i < from.ratio.size(); ++i) _input[i] *= from.ratio[i];
+  for (size_t i = 0; i < ratio.size(); ++i) _input[i] *= ratio[i];
+  const ggml::Type type = api().ggml_get_type_traits_cpu(to.weights->type)->vec_dot_type;
+  _operand = _input.data();
+  if (type == ggml::kTypeF32) return;
+  _converted.resize(api().ggml_row_size(type, columns));
+  api().ggml_get_type_traits_cpu(type)->from_float(_input.data(), _converted.data(), columns);
+  _operand = _converted.data();
+}
 
-  const ggml::CpuTypeTraits* traits = api().ggml_get_type_traits_cpu(to.weights->type);
-  const void* operand = _input.data();
-  if (traits->vec_dot_type != ggml::kTypeF32) {
-    _converted.resize(api().ggml_row_size(traits->vec_dot_type, columns));
-    api().ggml_get_type_traits_cpu(traits->vec_dot_type)->from_float(_input.data(), _converted.data(), columns);
-    operand = _converted.data();
-  }
-  _scores.resize(static_cast<size_t>(to.weights->ne[1]));
-  for (size_t e = 0; e < _scores.size(); ++e) {
-    const char* weights = static_cast<const char*>(to.weights->data) + e * to.weights->nb[1];
-    traits->vec_dot(static_cast<int>(columns), &_scores[e], 0, weights, 0, operand, 0, 1);
-  }
+float Lookahead::dot(const Router& to, uint32_t expert) const {
+  float result;
+  const char* weights = static_cast<const char*>(to.weights->data) + expert * to.weights->nb[1];
+  api().ggml_get_type_traits_cpu(to.weights->type)->vec_dot(static_cast<int>(_input.size()), &result, 0, weights, 0, _operand, 0, 1);
+  return result;
+}
+
+void Lookahead::score(const Router& to) {
+  _logits.resize(static_cast<size_t>(to.weights->ne[1]));
+  for (uint32_t e = 0; e < _logits.size(); ++e) _logits[e] = dot(to, e);
+  _scores = _logits;
   for (auto step = to.steps.rbegin(); step != to.steps.rend(); ++step) {
     if (step->kind == Step::kSoftmax) softmax(_scores);
     for (size_t e = 0; e < _scores.size(); ++e) {
       if (step->kind == Step::kAdd) _scores[e] += step->addend[e];
-      if (step->kind == Step::kSigmoid) _scores[e] = 1 / (1 + std::exp(-_scores[e]));
+      if (step->kind == Step::kSigmoid) _scores[e] = sigmoid(_scores[e]);
     }
   }
+}
+
+void Lookahead::weigh(const Router& router, const std::vector<uint32_t>& experts, std::vector<float>& logits) {
+  // What is added after the first function only decides the choice. Softmax over the chosen is softmax over all, scaled.
+  for (auto step = router.steps.rbegin(); step != router.steps.rend(); ++step) {
+    if (step->kind == Step::kSoftmax) break;
+    if (step->kind == Step::kSigmoid) {
+      float sum = 0;
+      for (float& v : logits) sum += v = sigmoid(v);
+      for (float& v : logits) v /= sum;
+      return;
+    }
+    for (size_t i = 0; i < experts.size(); ++i) logits[i] += step->addend[experts[i]];
+  }
+  softmax(logits);
+}
+
+const std::vector<double>& Lookahead::hotness(uint32_t group, const ggml::Tensor* ids, const ggml::Tensor* input,
+                                              const std::vector<RoutedExpert>& routed) {
+  Router& router = _layers[group].router;
+  find_router(ids, &router);
+  // Another tensor's memory may serve something else by now.
+  _hotness.resize(routed.size());
+  const bool readable = router.weights && router.input->data == input->data && router.input->ne[1] == ids->ne[1];
+  if (!readable || !weigh_rows(router, ids, routed)) {
+    for (size_t i = 0; i < routed.size(); ++i) _hotness[i] = static_cast<double>(routed[i].rows.size());
+  }
+  return _hotness;
+}
+
+bool Lookahead::weigh_rows(const Router& router, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+  _hotness.assign(routed.size(), 0);
+  std::vector<size_t> place(static_cast<size_t>(router.weights->ne[1]));
+  for (size_t i = 0; i < routed.size(); ++i) place.at(routed[i].expert) = i;
+  std::vector<uint32_t> chosen(static_cast<size_t>(ids->ne[0]));
+  for (int64_t token = 0; token < ids->ne[1]; ++token) {
+    prepare(router, {}, router, token);
+    _logits.resize(chosen.size());
+    for (size_t slot = 0; slot < chosen.size(); ++slot) {
+      const char* id = static_cast<const char*>(ids->data) + token * ids->nb[1] + static_cast<int64_t>(slot) * ids->nb[0];
+      chosen[slot] = static_cast<uint32_t>(*reinterpret_cast<const int32_t*>(id));
+      _logits[slot] = dot(router, chosen[slot]);
+    }
+    weigh(router, chosen, _logits);
+    for (size_t slot = 0; slot < chosen.size(); ++slot) _hotness[place[chosen[slot]]] += static_cast<double>(_logits[slot]) * _logits[slot];
+  }
+  return std::all_of(_hotness.begin(), _hotness.end(), [](double h) { return std::isfinite(h); });
 }
 
 void Lookahead::predict(const Layer& from, Layer& to, const ggml::Tensor* ids) {
   to.predicted.clear();
   for (int64_t token = 0; token < ids->ne[1]; ++token) {
-    score(from, to.router, token);
+    prepare(from.router, from.ratio, to.router, token);
+    score(to.router);
     _order.resize(_scores.size());
     std::iota(_order.begin(), _order.end(), 0);
     const auto used = std::min<size_t>(static_cast<size_t>(ids->ne[0]), _order.size());
     std::partial_sort(_order.begin(), _order.begin() + static_cast<std::ptrdiff_t>(used), _order.end(),
                       [&](uint32_t a, uint32_t b) { return _scores[a] > _scores[b]; });
+    _order.resize(used);
+    for (size_t i = 0; i < used; ++i) _scores[i] = _logits[_order[i]];
+    _scores.resize(used);
+    weigh(to.router, _order, _scores);
     for (size_t i = 0; i < used; ++i) {
-      if (std::find(to.predicted.begin(), to.predicted.end(), _order[i]) == to.predicted.end()) to.predicted.push_back(_order[i]);
+      const double hot = static_cast<double>(_scores[i]) * _scores[i];
+      const auto known = std::find_if(to.predicted.begin(), to.predicted.end(), [&](const PredictedExpert& p) { return p.expert == _order[i]; });
+      if (known == to.predicted.end()) {
+        to.predicted.push_back({_order[i], hot});
+      } else {
+        known->hotness += hot;
+      }
     }
   }
 }
 
-const std::vector<uint32_t>& Lookahead::look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+const std::vector<PredictedExpert>& Lookahead::look(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
   if (_last != UINT32_MAX && group > _last && _layers[_last].next == 0) _layers[_last].next = group;
   _last = group;
   Layer& layer = _layers[group];

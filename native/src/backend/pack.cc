@@ -1,6 +1,7 @@
 #include "edgemoe/backend/pack.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 
@@ -80,7 +81,7 @@ std::unique_ptr<Pack> Pack::parse(const ggml::Gguf* gguf, const File& file,
   pack->read_levels(gguf, file.path());
   pack->read_tensors(gguf, file.path());
   pack->read_tables(file, listed);
-  pack->place_planes(file.path(), listed);
+  pack->place_planes(file, listed);
   return pack;
 }
 
@@ -167,10 +168,30 @@ void Pack::read_tables(const File& file, const std::unordered_map<std::string, L
   }
 }
 
-void Pack::place_planes(const std::string& path, const std::unordered_map<std::string, ListedTensor>& listed) {
+void Pack::read_errors(const File& file, const std::string& group, int64_t experts,
+                       const std::unordered_map<std::string, ListedTensor>& listed) {
+  const std::string name = group + ".mwq.eps";
+  const auto found = listed.find(name);
+  if (found == listed.end()) fail(file.path(), name + " is missing");
+  const ListedTensor& stored = found->second;
+  std::vector<float>& errors = _errors[group];
+  errors.resize(static_cast<size_t>(experts * _levels));
+  if (stored.type != ggml::kTypeF32 || stored.ne[0] != _levels || stored.ne[1] != experts || stored.bytes != errors.size() * sizeof(float)) {
+    fail(file.path(), name + " has the wrong shape");
+  }
+  if (File(file.path(), false).read_at(errors.data(), stored.offset, stored.bytes) < stored.bytes) fail(file.path(), name + " is cut off");
+  for (size_t i = 0; i < errors.size(); ++i) {
+    if (!std::isfinite(errors[i]) || errors[i] < 0) fail(file.path(), name + " holds " + std::to_string(errors[i]));
+    if (i % static_cast<size_t>(_levels) != 0) errors[i] = std::min(errors[i], errors[i - 1]);
+  }
+}
+
+void Pack::place_planes(const File& file, const std::unordered_map<std::string, ListedTensor>& listed) {
+  const std::string& path = file.path();
   std::map<std::string, std::vector<PackTensor*>> groups;
   for (PackTensor& tensor : _tensors) groups[routing_group(tensor.name)].push_back(&tensor);
   for (const auto& [name, members] : groups) {
+    read_errors(file, name, members.front()->experts, listed);
     for (int level = 0; level < _levels; ++level) {
       uint64_t extent = 0;
       for (PackTensor* tensor : members) {

@@ -25,7 +25,7 @@ bool overlap(const ggml::Tensor* a, const ggml::Tensor* b) {
 ExpertProduct::ExpertProduct(ggml::Tensor* product, const StoredTensor* stored) : node(product), weights(stored) {
   const PackTensor* pack = stored->info->pack;
   if (pack) {
-    const bool whole = static_cast<int>(stored->levels) > kernels::last_level(pack->format, true) && stored->chosen.empty();
+    const bool whole = static_cast<int>(stored->levels) > kernels::last_level(pack->format, true) && stored->chosen->empty();
     kind = pack->format != kernels::Format::kT16 && whole ? Weights::kAssembled : Weights::kPlanes;
   }
   if (kind != Weights::kPlanes) traits = api().ggml_get_type_traits_cpu(stored->info->type);
@@ -68,7 +68,9 @@ void Stage::order(std::vector<PlaneUse>* uses) {
     for (const ExpertProduct& p : _products) {
       _uses.push_back(uses->size());
       for (uint32_t level = 0; level < p.weights->levels_of(_experts[i]->expert); ++level) {
-        uses->push_back({p.weights->plane(_experts[i]->expert, level), static_cast<float>(_experts[i]->rows.size())});
+        // Where planes are chosen for each batch, the engine has counted their uses.
+        const float weight = engine.chooses() ? 0 : static_cast<float>(_experts[i]->rows.size());
+        uses->push_back({p.weights->plane(_experts[i]->expert, level), weight});
       }
     }
   }

@@ -14,12 +14,13 @@ namespace nb = nanobind;
 namespace edgemoe {
 namespace {
 
-std::shared_ptr<Engine> make_engine(std::shared_ptr<ModelFile> model, int io_threads, bool embedding_on_disk, int top_level, bool read_ahead, size_t piece,
+std::shared_ptr<Engine> make_engine(std::shared_ptr<ModelFile> model, int io_threads, bool embedding_on_disk, int top_level, double target, bool read_ahead, size_t piece,
                                     const std::string& policy, double half_life) {
   EngineSettings settings;
   settings.io_threads = io_threads;
   settings.embedding_on_disk = embedding_on_disk;
   settings.top_level = top_level;
+  settings.target = target;
   settings.read_ahead = read_ahead;
   settings.cache = {piece, ranking_from_name(policy), half_life};
   return std::make_shared<Engine>(std::move(model), settings);
@@ -31,6 +32,8 @@ nb::dict stats(const Engine& engine) {
   values["hits"] = s.hits;
   values["misses"] = s.misses;
   values["bytes_read"] = s.bytes_read;
+  values["used_bits"] = s.used_bits;
+  values["used_weights"] = s.used_weights;
   values["io_wait"] = s.io_wait;
   values["expert_time"] = s.expert_time;
   values["cache_bytes"] = s.cache_bytes;
@@ -85,7 +88,7 @@ void bind_engine(nb::module_& m) {
       .def("log", [](const LibraryGuard& guard) { return nb::bytes(guard.log().data(), guard.log().size()); });
   nb::class_<Engine>(m, "Engine", "One model's experts on disk and their cache.")
       .def(nb::new_(&make_engine), nb::arg("model"), nb::kw_only(), nb::arg("io_threads"), nb::arg("embedding_on_disk"),
-           nb::arg("top_level"), nb::arg("read_ahead"), nb::arg("piece"), nb::arg("policy"), nb::arg("half_life"))
+           nb::arg("top_level"), nb::arg("target"), nb::arg("read_ahead"), nb::arg("piece"), nb::arg("policy"), nb::arg("half_life"))
       .def(
           "begin_load", [](Engine& e, bool planning) { return reinterpret_cast<uintptr_t>(e.begin_load(planning)); },
           nb::arg("planning"), "A FILE* over the model for llama_model_load_from_file_ptr; buffers this thread allocates are the engine's.")
@@ -119,6 +122,8 @@ void bind_engine(nb::module_& m) {
           "Keep the inputs of the experts of these groups, by their place in groups(); none ends it.")
       .def("set_levels", &Engine::set_levels, nb::arg("group"), nb::arg("planes"),
            "How many planes of each expert of a group (by its place in groups()) are used from now on; none: all. Between batches.")
+      .def("set_target", &Engine::set_target, nb::arg("error"),
+           "Wait for planes until a layer's expected relative squared error is at most `error`; 0: for all. Between batches.")
       .def("take_inputs", &take_inputs, "(names of the tensors, expert, float32 [rows, columns]) seen since the last call.")
       .def("record_trace", &Engine::record_trace, nb::arg("on"))
       .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");

@@ -41,7 +41,7 @@ void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
     for (size_t i = 0; i < uses.size(); ++i) {
       const uint32_t plane = uses[i].plane;
       _uses[i].want = uses[i];
-      _popularity.touch(plane, uses[i].weight, _settings.ranking == Ranking::kRecency ? ++_touches : now);
+      if (uses[i].weight > 0) count_use(plane, uses[i].weight, now);
       uint32_t& left = room[_arena.class_of(plane)];
       if (_states[plane].phase == Phase::kResident && left > 0) {
         --left;
@@ -49,8 +49,6 @@ void PlaneCache::open_lease(std::vector<PlaneUse> uses, double now) {
         _states[plane].use = static_cast<uint32_t>(i);
         _uses[i].issued = true;
         _uses[i].data.store(data(plane), std::memory_order_release);
-      } else {
-        _evictable[_arena.class_of(plane)].update(plane, _popularity.key(plane));
       }
     }
     pump(&reads);

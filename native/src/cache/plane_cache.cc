@@ -35,6 +35,7 @@ PlaneCache::PlaneCache(const std::vector<File>& files, std::vector<Plane> planes
   }
   for (size_t c = 0; c < _arena.classes().size(); ++c) _evictable.emplace_back(_planes.size());
   _prefetching.resize(_arena.classes().size());
+  for (const auto& c : _arena.classes()) _owner.emplace_back(c.planes, 0);
 }
 
 PlaneCache::~PlaneCache() { settle(); }
@@ -89,6 +90,7 @@ void PlaneCache::resize(size_t bytes) {
     }
   }
   for (uint32_t c = 0; c < wanted.size(); ++c) _arena.grow(c, wanted[c]);
+  _bytes = bytes;
 }
 
 void PlaneCache::move_out_of(uint32_t size_class, uint32_t from_slot) {
@@ -102,6 +104,7 @@ void PlaneCache::move_out_of(uint32_t size_class, uint32_t from_slot) {
     std::memcpy(_arena.slot(size_class, to), _arena.slot(size_class, state.slot), slot_bytes(_planes[p]));
     free.insert(free.begin(), static_cast<uint32_t>(state.slot));
     state.slot = static_cast<int32_t>(to);
+    _owner[size_class][to] = p;
   }
 }
 
@@ -138,10 +141,8 @@ void PlaneCache::evict(uint32_t plane) {
 bool PlaneCache::take_slot(uint32_t plane) {
   const uint32_t c = _arena.class_of(plane);
   auto& free = _arena.classes()[c].free;
-  if (free.empty()) {
-    if (_evictable[c].empty()) return false;
-    evict(_evictable[c].lowest());
-  }
+  if (free.empty() && !evict_one(c)) return false;
+  _owner[c][free.back()] = plane;
   _states[plane].slot = static_cast<int32_t>(free.back());
   free.pop_back();
   return true;

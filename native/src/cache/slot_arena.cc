@@ -74,17 +74,23 @@ size_t SlotArena::capacity_bytes() const {
 
 std::vector<uint32_t> SlotArena::divide(size_t bytes) const {
   std::vector<uint32_t> slots;
-  size_t wanted = 0;
-  for (const SizeClass& c : _classes) {
-    slots.push_back(std::min(c.minimum, c.planes));
-    wanted += c.bytes * (c.planes - slots.back());
-  }
-  const size_t minimum = minimum_bytes();
-  if (bytes < minimum || wanted == 0) return slots;
-  const double share = std::min(1.0, static_cast<double>(bytes - minimum) / static_cast<double>(wanted));
-  for (size_t c = 0; c < _classes.size(); ++c) {
-    slots[c] += static_cast<uint32_t>(share * (_classes[c].planes - slots[c]));
-  }
+  for (const SizeClass& c : _classes) slots.push_back(std::min(c.minimum, c.planes));
+  if (bytes < minimum_bytes()) return slots;
+  size_t left = bytes - minimum_bytes();
+  // Hands out `left` in proportion to what `upto` says a class may have.
+  const auto share_out = [&](const auto& upto) {
+    size_t wanted = 0;
+    for (size_t c = 0; c < _classes.size(); ++c) wanted += _classes[c].bytes * (upto(c) - slots[c]);
+    if (wanted == 0) return;
+    const double share = std::min(1.0, static_cast<double>(left) / static_cast<double>(wanted));
+    for (size_t c = 0; c < _classes.size(); ++c) {
+      const auto more = static_cast<uint32_t>(share * (upto(c) - slots[c]));
+      slots[c] += more;
+      left -= more * _classes[c].bytes;
+    }
+  };
+  share_out([&](size_t c) { return std::max(slots[c], _classes[c].slots); });
+  share_out([&](size_t c) { return _classes[c].planes; });
   return slots;
 }
 

@@ -20,6 +20,7 @@
 #include "edgemoe/backend/observer.h"
 #include "edgemoe/backend/virtual_file.h"
 #include "edgemoe/cache/plane_cache.h"
+#include "edgemoe/schedule/bits.h"
 #include "edgemoe/store/copy_reader.h"
 #include "edgemoe/store/read_pool.h"
 
@@ -36,10 +37,10 @@ struct StoredTensor {
   uint32_t first_plane = 0;  ///< of expert 0; the others follow
   uint32_t levels = 1;       ///< planes of an expert, the base first; more than one only in packs
   uint32_t group = 0;        ///< layer and family (exps, chexps...) that route together
-  std::vector<uint8_t> chosen;  ///< planes used of each expert; empty: all
+  const std::vector<uint8_t>* chosen = nullptr;  ///< of its group: planes used of each expert; empty: all
 
   /// @brief How many planes of an expert are used.
-  uint32_t levels_of(uint32_t expert) const { return chosen.empty() ? levels : std::min<uint32_t>(levels, chosen[expert]); }
+  uint32_t levels_of(uint32_t expert) const { return chosen->empty() ? levels : std::min<uint32_t>(levels, (*chosen)[expert]); }
   uint32_t plane(uint32_t expert, uint32_t level = 0) const { return first_plane + expert * levels + level; }
   uint32_t experts() const { return static_cast<uint32_t>(info->ne[2]); }
   /// @brief Bytes on disk of one expert, in the planes that are used.
@@ -51,6 +52,13 @@ struct ExpertGroup {
   std::string name;  ///< as routing_group() gives it
   std::vector<StoredTensor*> members;
   std::vector<const StoredTensor*> executed;  ///< since the last batch began
+  uint32_t levels = 1;                        ///< the most planes of any member
+  std::vector<uint8_t> planes;                ///< used of each expert; empty: all
+  const std::vector<float>* errors = nullptr;  ///< of a pack: [experts][levels of the pack]
+  std::vector<uint64_t> plane_bytes;           ///< of one expert, by level
+  uint64_t weights = 0;                        ///< of one expert
+
+  uint32_t experts() const { return members.front()->experts(); }
 };
 
 struct EngineSettings {
@@ -58,6 +66,7 @@ struct EngineSettings {
   bool embedding_on_disk = false;
   int top_level = kernels::kLevelCount - 1;  ///< of packs: planes above it are not used
   bool read_ahead = true;  ///< experts that the next layer's router will probably choose
+  double target = 0;       ///< see set_target()
   CacheSettings cache;
 };
 
@@ -71,6 +80,8 @@ struct EngineStats {
   uint64_t cache_bytes = 0;
   uint64_t resident_bytes = 0;
   uint64_t expert_bytes = 0;  ///< slots for every expert of the model
+  uint64_t used_bits = 0;     ///< of the weights that routed rows were multiplied by
+  uint64_t used_weights = 0;  ///< and how many these were
 };
 
 class Engine {
@@ -129,6 +140,11 @@ class Engine {
   /// @brief The routing seen since the last call.
   std::vector<RoutingEvent> take_trace();
   std::vector<ExpertGroup>& groups() { return _groups; }
+  /// @brief Planes of packs are waited for until the expected relative squared error of a layer is at most `error`, from the next
+  /// batch on; 0: all planes, always.
+  void set_target(double error);
+  /// @brief Whether planes are chosen for each batch.
+  bool chooses() const { return _settings.target > 0 && _model->pack(); }
   /// @brief From now on, of expert e of a group only the first `planes[e]` planes are used; empty: all. Between batches.
   void set_levels(uint32_t group, const std::vector<uint8_t>& planes);
   /// @brief Keeps the inputs of the experts of these groups (indices into groups()) from now on; none: no more.
@@ -145,10 +161,11 @@ class Engine {
   /// @brief A pool for a worker thread of the shared pool to run a graph by itself.
   ggml::ThreadPool* single_thread_pool(int worker) { return _single_pools.at(static_cast<size_t>(worker)); }
   double tokens() const { return _tokens; }
-  /// @brief Counts a group's routing once per batch, whichever of its tensors is executed first.
-  /// @returns whether this was the first.
-  bool count(const StoredTensor& tensor, const RoutingEvent& event);
-  /// @brief Reads what the group after `group` will probably use for the tokens of `ids`. A lease may be open.
+  /// @brief Once per batch and group, whichever of its tensors is executed first: chooses planes and counts the routing.
+  /// @param input what the tensor is multiplied by. @returns whether this was the first.
+  bool enter(const StoredTensor& tensor, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
+  /// @brief Reads what this group's other tensors will use, and the group after it probably, for the tokens of `ids`. A lease may be
+  /// open.
   void read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
   void add_expert_time(double seconds) { _expert_time = _expert_time + seconds; }
   /// @brief Remembers a buffer that graphs compute in, for release_compute().
@@ -161,6 +178,14 @@ class Engine {
  private:
   void list_tensors();
   void create_cache();
+  void list_planes(ExpertGroup& group) const;
+  Lookahead& lookahead();
+  uint32_t resident_planes(const ExpertGroup& group, uint32_t expert) const;
+  ExpertBits bits(const ExpertGroup& group, uint32_t expert, double hotness, uint32_t resident) const;
+  void choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
+  void touch(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
+  void plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
+  void plan_next(uint32_t next, const std::vector<PredictedExpert>& predicted);
 
   std::shared_ptr<const ModelFile> _model;
   EngineSettings _settings;
@@ -172,7 +197,12 @@ class Engine {
   std::vector<ExpertGroup> _groups;
   std::unique_ptr<PlaneCache> _cache;
   std::unique_ptr<Lookahead> _lookahead;
-  std::vector<uint32_t> _planes_ahead;  // of one call of read_ahead(): kept for its memory
+  // Of one batch and group; kept for their memory.
+  std::vector<uint32_t> _planes_ahead;
+  std::vector<ExpertBits> _bits;
+  std::vector<PlaneRead> _reads;
+  std::vector<uint8_t> _chosen;  // planes used of each routed expert
+  std::vector<uint8_t> _wanted;  // planes that would be read if none were in memory
   std::unique_ptr<Observer> _observer;
   std::unique_ptr<CopyReader> _row_reader;
   uint8_t* _compute_base = nullptr;
@@ -185,6 +215,8 @@ class Engine {
   mutable std::mutex _stats_mutex;
   uint64_t _hits = 0;
   uint64_t _misses = 0;
+  uint64_t _used_bits = 0;
+  uint64_t _used_weights = 0;
   double _tokens = 0;
   std::atomic<double> _expert_time{0};
   bool _tracing = false;

@@ -53,6 +53,8 @@ class Pack {
                                      const std::unordered_map<std::string, ListedTensor>& listed);
 
   const std::vector<PackTensor>& tensors() const { return _tensors; }
+  /// @brief Relative squared errors of a group's experts, [experts][levels()]; never rising from level to level.
+  const std::vector<float>& errors(const std::string& group) const { return _errors.at(group); }
   /// @brief How many of kernels::kLevels the pack has.
   int levels() const { return _levels; }
   /// @brief Whether a tensor of the file holds planes, tables or checksums, and is no tensor of the model.
@@ -63,11 +65,13 @@ class Pack {
   void read_levels(const ggml::Gguf* gguf, const std::string& path);
   void read_tensors(const ggml::Gguf* gguf, const std::string& path);
   void read_tables(const File& file, const std::unordered_map<std::string, ListedTensor>& listed);
-  void place_planes(const std::string& path, const std::unordered_map<std::string, ListedTensor>& listed);
+  void place_planes(const File& file, const std::unordered_map<std::string, ListedTensor>& listed);
+  void read_errors(const File& file, const std::string& group, int64_t experts, const std::unordered_map<std::string, ListedTensor>& listed);
 
   int _levels = 0;
   uint8_t _biased_levels = 0;
   std::vector<PackTensor> _tensors;
+  std::unordered_map<std::string, std::vector<float>> _errors;  // by group
   std::unique_ptr<kernels::T16Tables> _tables;
 };
 

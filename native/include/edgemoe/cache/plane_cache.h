@@ -29,10 +29,10 @@ struct Plane {
   uint64_t length = 0;
 };
 
-/// @brief One plane that an operation is about to consume, and by how many rows.
+/// @brief One plane that an operation is about to consume.
 struct PlaneUse {
   uint32_t plane = 0;
-  float weight = 1;
+  float weight = 1;  ///< of this use for keeping the plane, such as the rows it serves; 0: it has been counted by touch()
 };
 
 struct CacheSettings {
@@ -66,6 +66,9 @@ class PlaneCache final : private ReadSink {
   /// valuable ones. Nothing happens while the open lease still waits for slots, nor beyond what leaves each size class its
   /// minimum. What has not been read when the next lease begins is read at once if that lease wants it, or given up.
   void prefetch(const std::vector<uint32_t>& planes);
+
+  /// @brief Counts uses for keeping planes without consuming them, such as those of planes that a batch could have used.
+  void touch(const std::vector<PlaneUse>& uses, double now);
 
   bool resident(uint32_t plane) const { return _states[plane].phase == Phase::kResident; }
   size_t total_bytes() const;  ///< to hold every plane
@@ -126,6 +129,11 @@ class PlaneCache final : private ReadSink {
   void settle();  // ends all reads; with none in flight, slots may be moved
   std::vector<Read> claim_prefetched(const std::vector<PlaneUse>& uses);
   bool take_slot(uint32_t plane);
+  bool evict_one(uint32_t size_class);  // of this class, or slots of another one that are worth less
+  bool take_from(uint32_t other, uint32_t size_class);
+  bool drop_top(uint32_t size_class);
+  double lowest_key(uint32_t size_class) const;
+  void count_use(uint32_t plane, double weight, double now);
   void evict(uint32_t plane);
   void pump(std::vector<Read>* reads);  // issues as many further uses as there are slots for
   void issue_reads(uint32_t plane, std::vector<Read>* reads);
@@ -145,6 +153,8 @@ class PlaneCache final : private ReadSink {
   Popularity _popularity;
   std::vector<EvictionHeap> _evictable;  // by size class: resident and not pinned
   std::vector<uint32_t> _prefetching;    // by size class: planes
+  std::vector<std::vector<uint32_t>> _owner;  // by size class and slot: the plane in it
+  size_t _bytes = 0;                          // that all slots may take
   std::string _error;
   std::unique_ptr<Use[]> _uses;
   size_t _use_count = 0;

@@ -39,7 +39,8 @@ class SlotArena {
   size_t total_bytes() const;
   size_t capacity_bytes() const;
 
-  /// @brief Slots of each class for `bytes` in all: every class gets its minimum and then the same share of its planes.
+  /// @brief Slots of each class for `bytes` in all: every class gets its minimum. The rest is divided as it is now, if there are more
+  /// slots than the minimums, and what a class cannot use (or everything, at first) by the planes that are without a slot.
   std::vector<uint32_t> divide(size_t bytes) const;
   /// @brief Makes slots [slots, count) usable. @throws BudgetError when the system refuses.
   void grow(uint32_t size_class, uint32_t count);

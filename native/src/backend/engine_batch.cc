@@ -1,0 +1,162 @@
+// What an engine decides for each layer of a batch: which planes are used, and what is read before it is asked for.
+#include <algorithm>
+
+#include "edgemoe/backend/engine.h"
+#include "edgemoe/error.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr int64_t kMostTokensAhead = 4;  // a larger batch routes to most experts anyway
+// A use of a plane that the target asks for counts 1 for keeping it; of another one, this share of what it mends.
+constexpr double kUnwanted = 0.1;
+
+}  // namespace
+
+Lookahead& Engine::lookahead() {
+  if (!_lookahead) _lookahead = std::make_unique<Lookahead>(_groups.size());
+  return *_lookahead;
+}
+
+bool Engine::resident(const StoredTensor& tensor, uint32_t expert) const {
+  for (uint32_t level = 0; level < tensor.levels_of(expert); ++level) {
+    if (!_cache->resident(tensor.plane(expert, level))) return false;
+  }
+  return true;
+}
+
+uint32_t Engine::resident_planes(const ExpertGroup& group, uint32_t expert) const {
+  uint32_t level = 0;
+  for (; level < group.levels; ++level) {
+    const bool whole = std::all_of(group.members.begin(), group.members.end(), [&](const StoredTensor* member) {
+      return !member->live || level >= member->levels || _cache->resident(member->plane(expert, level));
+    });
+    if (!whole) break;
+  }
+  return level;
+}
+
+ExpertBits Engine::bits(const ExpertGroup& group, uint32_t expert, double hotness, uint32_t resident) const {
+  const auto stride = static_cast<size_t>(_model->pack()->levels());
+  return {expert, hotness, group.errors->data() + expert * stride, group.plane_bytes.data(), group.levels, resident};
+}
+
+void Engine::choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed) {
+  const std::vector<double>& hotness = lookahead().hotness(routed.empty() ? 0 : group.members.front()->group, ids, input, routed);
+  _bits.clear();
+  for (size_t i = 0; i < routed.size(); ++i) _bits.push_back(bits(group, routed[i].expert, hotness[i], 0));
+  choose_planes(_bits, _settings.target, &_wanted, &_reads);
+  for (ExpertBits& b : _bits) b.resident = resident_planes(group, b.expert);
+  choose_planes(_bits, _settings.target, &_chosen, &_reads);
+  if (group.planes.empty()) group.planes.assign(group.experts(), 1);
+  for (size_t i = 0; i < routed.size(); ++i) group.planes[routed[i].expert] = _chosen[i];
+  touch(group, routed);
+}
+
+void Engine::touch(const ExpertGroup& group, const std::vector<RoutedExpert>& routed) {
+  double sum = 0;
+  for (const ExpertBits& b : _bits) sum += b.hotness;
+  std::vector<PlaneUse> uses;
+  for (size_t i = 0; i < routed.size(); ++i) {
+    const ExpertBits& b = _bits[i];
+    for (uint32_t level = 0; level < group.levels; ++level) {
+      double weight = static_cast<double>(routed[i].rows.size());
+      if (level >= _wanted[i]) {
+        const double mends = b.hotness * (static_cast<double>(b.errors[level - 1]) - b.errors[level]) / (_settings.target * sum);
+        weight *= kUnwanted * std::min(1.0, mends) + 1e-6;
+      }
+      for (const StoredTensor* member : group.members) {
+        if (member->live && level < member->levels) uses.push_back({member->plane(b.expert, level), static_cast<float>(weight)});
+      }
+    }
+  }
+  _cache->touch(uses, _tokens);
+}
+
+bool Engine::enter(const StoredTensor& tensor, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed) {
+  ExpertGroup& group = _groups[tensor.group];
+  const bool first = group.executed.empty();
+  const bool again = std::find(group.executed.begin(), group.executed.end(), &tensor) != group.executed.end();
+  if (again) group.executed.clear();
+  group.executed.push_back(&tensor);
+  if (!first && !again) return false;
+  if (chooses()) choose(group, ids, input, routed);
+  RoutingEvent event{tensor.group, static_cast<uint32_t>(ids->ne[1]), {}, {}};
+  uint64_t hits = 0, rows = 0, bytes = 0;
+  for (const RoutedExpert& expert : routed) {
+    event.experts.push_back(expert.expert);
+    event.rows.push_back(static_cast<uint32_t>(expert.rows.size()));
+    hits += std::all_of(group.members.begin(), group.members.end(),
+                        [&](const StoredTensor* member) { return !member->live || resident(*member, expert.expert); });
+    const uint32_t planes = group.planes.empty() ? group.levels : std::min<uint32_t>(group.levels, group.planes[expert.expert]);
+    rows += expert.rows.size();
+    for (uint32_t level = 0; level < planes; ++level) bytes += expert.rows.size() * group.plane_bytes[level];
+  }
+  std::lock_guard lock(_stats_mutex);
+  _hits += hits;
+  _misses += event.experts.size() - hits;
+  _used_bits += 8 * bytes;
+  _used_weights += rows * group.weights;
+  if (tensor.group == 0) _tokens += event.tokens;
+  if (_tracing) _trace.push_back(std::move(event));
+  return true;
+}
+
+void Engine::plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed) {
+  for (const RoutedExpert& expert : routed) {
+    for (const StoredTensor* member : group.members) {
+      if (!member->live || std::find(group.executed.begin(), group.executed.end(), member) != group.executed.end()) continue;
+      for (uint32_t level = 0; level < member->levels_of(expert.expert); ++level) _planes_ahead.push_back(member->plane(expert.expert, level));
+    }
+  }
+}
+
+void Engine::plan_next(uint32_t next, const std::vector<PredictedExpert>& predicted) {
+  const ExpertGroup& group = _groups[next];
+  const auto add = [&](uint32_t expert, uint32_t level) {
+    for (const StoredTensor* member : group.members) {
+      if (member->live && level < member->levels) _planes_ahead.push_back(member->plane(expert, level));
+    }
+  };
+  if (!chooses()) {
+    for (const PredictedExpert& p : predicted) {
+      for (uint32_t level = 0; level < group.levels; ++level) add(p.expert, level);
+    }
+    return;
+  }
+  _bits.clear();
+  for (const PredictedExpert& p : predicted) _bits.push_back(bits(group, p.expert, p.hotness, resident_planes(group, p.expert)));
+  choose_planes(_bits, _settings.target, &_chosen, &_reads);
+  for (const PlaneRead& read : _reads) add(_bits[read.index].expert, read.plane);
+}
+
+void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+  if (!_settings.read_ahead || _cache->holds_all()) return;
+  _planes_ahead.clear();
+  plan_rest(_groups[group], routed);
+  if (ids->ne[1] <= kMostTokensAhead) {
+    const std::vector<PredictedExpert>& predicted = lookahead().look(group, ids, routed);
+    if (!predicted.empty()) plan_next(lookahead().next(group), predicted);
+  }
+  if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
+}
+
+void Engine::set_target(double error) {
+  if (!(error >= 0)) throw Error("a target of " + std::to_string(error) + " is no relative error");
+  _settings.target = error;
+  for (ExpertGroup& group : _groups) group.planes.clear();
+}
+
+void Engine::set_levels(uint32_t group, const std::vector<uint8_t>& planes) {
+  if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
+  if (chooses()) throw Error("levels of single experts need a fixed quality, not a target");
+  if (std::find(planes.begin(), planes.end(), 0) != planes.end()) throw Error("an expert needs its base plane at least");
+  ExpertGroup& chosen = _groups[group];
+  if (!planes.empty() && planes.size() != chosen.experts()) {
+    throw Error(chosen.name + " has " + std::to_string(chosen.experts()) + " experts, and levels were given for " +
+                std::to_string(planes.size()));
+  }
+  chosen.planes = planes;
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,108 @@
+#include "edgemoe/schedule/bits.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+namespace edgemoe {
+namespace {
+
+constexpr float kErrors[] = {.06f, .015f, .004f, .0005f};
+constexpr uint64_t kBytes[] = {260, 100, 100, 200};
+
+ExpertBits expert(double hotness, uint32_t resident = 0, uint32_t planes = 4) {
+  return {0, hotness, kErrors, kBytes, planes, resident};
+}
+
+double error_of(const std::vector<ExpertBits>& experts, const std::vector<uint8_t>& planes) {
+  double error = 0, sum = 0;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    error += experts[i].hotness * experts[i].errors[planes[i] - 1];
+    sum += experts[i].hotness;
+  }
+  return error / sum;
+}
+
+uint64_t bytes_of(const std::vector<ExpertBits>& experts, const std::vector<PlaneRead>& reads) {
+  uint64_t bytes = 0;
+  for (const PlaneRead& read : reads) bytes += experts[read.index].bytes[read.plane];
+  return bytes;
+}
+
+struct Choice {
+  std::vector<uint8_t> planes;
+  std::vector<PlaneRead> reads;
+};
+
+Choice choose(const std::vector<ExpertBits>& experts, double target) {
+  Choice choice;
+  choose_planes(experts, target, &choice.planes, &choice.reads);
+  return choice;
+}
+
+TEST(ChoosePlanes, GivesEveryExpertItsBase) {
+  const Choice choice = choose({expert(1), expert(9), expert(4)}, 1.0);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{1, 1, 1}));
+  ASSERT_EQ(choice.reads.size(), 3u);
+  EXPECT_EQ(choice.reads[0].index, 1u);  // the hottest first
+  EXPECT_EQ(choice.reads[1].index, 2u);
+  EXPECT_EQ(choice.reads[2].index, 0u);
+}
+
+TEST(ChoosePlanes, ReadsTheHottestBitsUntilTheTargetIsMet) {
+  // (.9 eps + .1 .06) <= .02 asks the hot one for .0155 or less: two planes.
+  const Choice choice = choose({expert(.1), expert(.9)}, .02);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{1, 2}));
+}
+
+TEST(ChoosePlanes, UsesWhatIsInMemoryAndReadsLessForIt) {
+  const Choice choice = choose({expert(.5, 4), expert(.5, 1)}, .031);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{4, 1}));  // .5 (.0005 + .06)
+  EXPECT_TRUE(choice.reads.empty());
+}
+
+TEST(ChoosePlanes, ATargetOutOfReachTakesEverything) {
+  const Choice choice = choose({expert(1), expert(2, 0, 3)}, 0);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{4, 3}));
+  EXPECT_EQ(choice.reads.size(), 7u);
+}
+
+TEST(ChoosePlanes, WithoutHotnessNothingButBasesIsRead) {
+  const Choice choice = choose({expert(0), expert(0, 1)}, .001);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{1, 1}));
+  EXPECT_EQ(choice.reads.size(), 1u);
+}
+
+// By trying every combination: the choice meets the target, in order, with not many more bytes than the cheapest.
+TEST(ChoosePlanes, IsAsGoodAsTryingEverything) {
+  std::mt19937 random(7);
+  std::uniform_real_distribution<double> uniform;
+  for (int round = 0; round < 300; ++round) {
+    std::vector<ExpertBits> experts;
+    for (int i = 0; i < 4; ++i) experts.push_back(expert(uniform(random) * uniform(random), random() % 5));
+    const double target = .001 + .05 * uniform(random);
+    const Choice choice = choose(experts, target);
+    ASSERT_LE(error_of(experts, choice.planes), target + 1e-9);
+    std::vector<uint32_t> read(4);
+    for (uint32_t i = 0; i < 4; ++i) read[i] = experts[i].resident;
+    for (const PlaneRead& r : choice.reads) ASSERT_EQ(r.plane, read[r.index]++);
+    for (uint32_t i = 0; i < 4; ++i) ASSERT_EQ(read[i], choice.planes[i]);
+
+    uint64_t cheapest = UINT64_MAX;
+    for (int combination = 0; combination < 256; ++combination) {
+      std::vector<uint8_t> planes;
+      uint64_t bytes = 0;
+      for (int i = 0; i < 4; ++i) {
+        planes.push_back(static_cast<uint8_t>(1 + (combination >> 2 * i & 3)));
+        for (uint32_t p = experts[i].resident; p < planes.back(); ++p) bytes += kBytes[p];
+      }
+      if (error_of(experts, planes) <= target) cheapest = std::min(cheapest, bytes);
+    }
+    EXPECT_LE(bytes_of(experts, choice.reads), cheapest + 200);  // the last plane may be more than was lacking
+  }
+}
+
+}  // namespace
+}  // namespace edgemoe
