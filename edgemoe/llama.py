@@ -46,8 +46,8 @@ class Llama(llama_cpp.Llama):
             usable), or None for no limit.
         cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
         quality: "exact": every plane is used, and every result is the same as with everything in memory. Of a pack also
-            "fixed:2", "fixed:3", "fixed:4": the planes up to this level; "high", "balanced", "fast", or a number: planes
-            are waited for until the expected relative squared error of a layer is at most this.
+            "fixed:2", "fixed:3", "fixed:4": the planes up to this level; "high", "balanced", "fast", or a number:
+            planes are waited for until the expected relative squared error of a layer is at most this.
         io_threads: threads that read from disk.
         read_ahead: read the experts that the next layer will probably use while this one computes.
         trace: file to record routing to, for `tools/replay_trace.py`.
@@ -332,7 +332,7 @@ class Llama(llama_cpp.Llama):
         self._seed = state.seed
 
     def set_quality(self, quality: str | float) -> None:
-        """Changes `quality` from the next batch on; planes above the level of a "fixed:LEVEL" at loading are out of reach.
+        """Changes `quality` from the next batch on, up to the level that the model was loaded with ("fixed:LEVEL").
 
         Raises:
             EdgeMoEError: unknown, or above what the model was loaded with.

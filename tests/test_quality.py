@@ -70,10 +70,21 @@ def test_a_tiny_target_is_exact_whatever_the_cache(packed: Path) -> None:
 
 
 def test_a_wide_target_reads_base_planes_alone(packed: Path) -> None:
-    with opened(packed, quality=0.999) as llm, opened(packed, quality="fixed:2") as base:
+    with opened(packed, quality=0.999, read_ahead=False) as llm, opened(packed, quality="fixed:2") as base:
         assert np.array_equal(decode_logits(base, TOKENS), decode_logits(llm, TOKENS))
         assert llm.stats().bits_per_weight == pytest.approx(base.stats().bits_per_weight)
         assert llm.stats().resident_bytes == base.stats().resident_bytes
+
+
+def test_an_idle_disk_brings_the_planes_that_no_one_waits_for(packed: Path) -> None:
+    with opened(packed, quality=0.999) as llm:
+        bits = []
+        for _ in range(6):
+            before = llm.stats()
+            decode_logits(llm, TOKENS)
+            bits.append(llm.stats().since(before).bits_per_weight)
+        assert bits == sorted(bits)
+        assert bits[-1] > bits[0] + 1, bits
 
 
 def test_a_lower_target_costs_bytes_and_gives_precision(packed: Path) -> None:
@@ -81,7 +92,7 @@ def test_a_lower_target_costs_bytes_and_gives_precision(packed: Path) -> None:
         reference = decode_logits(llm, TOKENS)
     lost, bits = [], []
     for quality in (0.05, 0.02, 0.005, 0.001):
-        with opened(packed, quality=quality, cache=0.35) as llm:
+        with opened(packed, quality=quality, cache=0.35, read_ahead=False) as llm:
             logits = decode_logits(llm, TOKENS)
             lost.append(float(((logits - reference) ** 2).mean()))
             bits.append(llm.stats().bits_per_weight)

@@ -23,8 +23,8 @@ quality = click.option(
     metavar="QUALITY",
     default="exact",
     show_default=True,
-    help="exact; of a pack also high, balanced, fast or a number (the error of a layer up to which planes are waited for), "
-    "or fixed:2, fixed:3 and so on (the planes up to this level).",
+    help="exact; of a pack also high, balanced, fast or a number (the error of a layer up to which planes are "
+    "waited for), or fixed:2, fixed:3 and so on (the planes up to this level).",
 )
 ctx = click.option(
     "--ctx", type=click.IntRange(min=1), metavar="N", help="Tokens of context.  [default: as trained, or as fits]"

@@ -20,8 +20,8 @@ _KNOWN = f"'exact', {', '.join(map(repr, TARGETS))}, 'fixed:LEVEL' or a number (
 
 @dataclass(frozen=True)
 class Quality:
-    """A parsed `quality=`: planes up to the level with index `top_level` exist for the engine. With a `target` above 0 it waits
-    for planes until the expected relative squared error of a layer is at most that; with 0 for all of them."""
+    """A parsed `quality=`: planes up to the level with index `top_level` exist for the engine. With a `target` above 0
+    it waits for planes until the expected relative squared error of a layer is at most that; with 0 for all of them."""
 
     top_level: int = len(LEVELS) - 1
     target: float = 0.0

@@ -51,6 +51,21 @@ void Engine::choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Ten
   if (group.planes.empty()) group.planes.assign(group.experts(), 1);
   for (size_t i = 0; i < routed.size(); ++i) group.planes[routed[i].expert] = _chosen[i];
   touch(group, routed);
+  choose_upgrade(group);
+}
+
+void Engine::choose_upgrade(const ExpertGroup& group) {
+  double most = 0;
+  _upgrade = {};
+  for (size_t i = 0; i < _bits.size(); ++i) {
+    const ExpertBits& b = _bits[i];
+    if (_chosen[i] >= b.planes) continue;
+    const double gain = b.hotness * (static_cast<double>(b.errors[_chosen[i] - 1]) - b.errors[_chosen[i]]);
+    const double value = gain / static_cast<double>(group.plane_bytes[_chosen[i]] + 1);
+    if (value <= most) continue;
+    most = value;
+    _upgrade = {b.expert, _chosen[i]};
+  }
 }
 
 void Engine::touch(const ExpertGroup& group, const std::vector<RoutedExpert>& routed) {
@@ -80,6 +95,7 @@ bool Engine::enter(const StoredTensor& tensor, const ggml::Tensor* ids, const gg
   if (again) group.executed.clear();
   group.executed.push_back(&tensor);
   if (!first && !again) return false;
+  if (tensor.group == 0) time_step(ids->ne[1]);
   if (chooses()) choose(group, ids, input, routed);
   RoutingEvent event{tensor.group, static_cast<uint32_t>(ids->ne[1]), {}, {}};
   uint64_t hits = 0, rows = 0, bytes = 0;
@@ -100,6 +116,13 @@ bool Engine::enter(const StoredTensor& tensor, const ggml::Tensor* ids, const gg
   if (tensor.group == 0) _tokens += event.tokens;
   if (_tracing) _trace.push_back(std::move(event));
   return true;
+}
+
+void Engine::time_step(int64_t tokens) {
+  const auto now = std::chrono::steady_clock::now();
+  if (_step_timed) _ahead_pays.record(std::chrono::duration<double>(now - _step_began).count());
+  _step_began = now;
+  _step_timed = tokens <= kMostTokensAhead && !_cache->holds_all();
 }
 
 void Engine::plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed) {
@@ -131,14 +154,21 @@ void Engine::plan_next(uint32_t next, const std::vector<PredictedExpert>& predic
 }
 
 void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
-  if (!_settings.read_ahead || _cache->holds_all()) return;
+  if (!_settings.read_ahead || (_cache->holds_all() && !chooses())) return;
   _planes_ahead.clear();
   plan_rest(_groups[group], routed);
-  if (ids->ne[1] <= kMostTokensAhead) {
+  const bool few = ids->ne[1] <= kMostTokensAhead;
+  if (few && _ahead_pays.on()) {
     const std::vector<PredictedExpert>& predicted = lookahead().look(group, ids, routed);
     if (!predicted.empty()) plan_next(lookahead().next(group), predicted);
   }
   if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
+  if (!few || !chooses() || _upgrade.plane == 0) return;
+  _planes_ahead.clear();
+  for (const StoredTensor* member : _groups[group].members) {
+    if (member->live && _upgrade.plane < member->levels) _planes_ahead.push_back(member->plane(_upgrade.index, _upgrade.plane));
+  }
+  _cache->upgrade(_planes_ahead);
 }
 
 void Engine::set_target(double error) {

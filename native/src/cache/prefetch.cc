@@ -15,20 +15,36 @@ void PlaneCache::prefetch(const std::vector<uint32_t>& planes) {
     for (const uint32_t plane : planes) {
       if (_states[plane].phase == Phase::kResident) pin(plane);
     }
-    for (const uint32_t plane : planes) {
-      const uint32_t c = _arena.class_of(plane);
-      const auto& size_class = _arena.classes()[c];
-      if (_states[plane].phase != Phase::kAbsent || _prefetching[c] + size_class.minimum >= size_class.slots) continue;
-      if (!take_slot(plane)) continue;
-      issue_reads(plane, &reads);
-      _states[plane].prefetched = true;
-      ++_prefetching[c];
-    }
+    for (const uint32_t plane : planes) prefetch_one(plane, &reads);
     for (const uint32_t plane : planes) {
       if (_states[plane].phase == Phase::kResident) unpin(plane);
     }
   }
   _pool.submit(reads, false);
+}
+
+void PlaneCache::upgrade(const std::vector<uint32_t>& planes) {
+  std::vector<Read> reads;
+  {
+    std::lock_guard lock(_mutex);
+    if (_in_flight > 0 || _next_use < _use_count || !_error.empty()) return;
+    for (const uint32_t plane : planes) {
+      const uint32_t c = _arena.class_of(plane);
+      if (_arena.classes()[c].free.empty() && lowest_key(c) >= _popularity.key(plane)) continue;
+      prefetch_one(plane, &reads);
+    }
+  }
+  _pool.submit(reads, false);
+}
+
+void PlaneCache::prefetch_one(uint32_t plane, std::vector<Read>* reads) {
+  const uint32_t c = _arena.class_of(plane);
+  const auto& size_class = _arena.classes()[c];
+  if (_states[plane].phase != Phase::kAbsent || _prefetching[c] + size_class.minimum >= size_class.slots) return;
+  if (!take_slot(plane)) return;
+  issue_reads(plane, reads);
+  _states[plane].prefetched = true;
+  ++_prefetching[c];
 }
 
 std::vector<Read> PlaneCache::claim_prefetched(const std::vector<PlaneUse>& uses) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -21,6 +22,7 @@
 #include "edgemoe/backend/virtual_file.h"
 #include "edgemoe/cache/plane_cache.h"
 #include "edgemoe/schedule/bits.h"
+#include "edgemoe/schedule/trial.h"
 #include "edgemoe/store/copy_reader.h"
 #include "edgemoe/store/read_pool.h"
 
@@ -185,6 +187,8 @@ class Engine {
   void choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
   void touch(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
   void plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
+  void choose_upgrade(const ExpertGroup& group);
+  void time_step(int64_t tokens);
   void plan_next(uint32_t next, const std::vector<PredictedExpert>& predicted);
 
   std::shared_ptr<const ModelFile> _model;
@@ -203,6 +207,10 @@ class Engine {
   std::vector<PlaneRead> _reads;
   std::vector<uint8_t> _chosen;  // planes used of each routed expert
   std::vector<uint8_t> _wanted;  // planes that would be read if none were in memory
+  PlaneRead _upgrade{};          // expert and plane of the group entered last that mend most for their bytes; plane 0: none
+  Trial _ahead_pays;             // reading ahead of what the next layer will use
+  std::chrono::steady_clock::time_point _step_began;
+  bool _step_timed = false;  // the batch before this one was small enough to read ahead
   std::unique_ptr<Observer> _observer;
   std::unique_ptr<CopyReader> _row_reader;
   uint8_t* _compute_base = nullptr;

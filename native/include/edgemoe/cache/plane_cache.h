@@ -67,6 +67,9 @@ class PlaneCache final : private ReadSink {
   /// minimum. What has not been read when the next lease begins is read at once if that lease wants it, or given up.
   void prefetch(const std::vector<uint32_t>& planes);
 
+  /// @brief Reads planes that make a result better where nothing else is being read, and only in place of planes that are worth less.
+  void upgrade(const std::vector<uint32_t>& planes);
+
   /// @brief Counts uses for keeping planes without consuming them, such as those of planes that a batch could have used.
   void touch(const std::vector<PlaneUse>& uses, double now);
 
@@ -129,6 +132,7 @@ class PlaneCache final : private ReadSink {
   void settle();  // ends all reads; with none in flight, slots may be moved
   std::vector<Read> claim_prefetched(const std::vector<PlaneUse>& uses);
   bool take_slot(uint32_t plane);
+  void prefetch_one(uint32_t plane, std::vector<Read>* reads);
   bool evict_one(uint32_t size_class);  // of this class, or slots of another one that are worth less
   bool take_from(uint32_t other, uint32_t size_class);
   bool drop_top(uint32_t size_class);
