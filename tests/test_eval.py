@@ -86,17 +86,34 @@ def test_figures_are_those_of_their_definitions(paths: tuple[Path, Path], monkey
     assert quality.kl_divergence_max == pytest.approx(divergences.max(), rel=0.02)
     assert quality.top_agreement == pytest.approx(equal.mean(), abs=0.02)
     assert quality.kl_divergence > 1e-4
+    changes = np.array([p[w][i, target] - q[w][i, target] for w, i, target in places])
+    assert quality.perplexity_change == pytest.approx(math.expm1(changes.mean()), abs=2e-3)
+    assert quality.perplexity_change_error == pytest.approx(changes.std(ddof=1) / math.sqrt(len(changes)), rel=0.05)
 
 
 def test_a_model_does_not_diverge_from_itself(paths: tuple[Path, Path]) -> None:
-    told: list[tuple[int, int]] = []
     with open_llama(paths[0]) as llm, open_llama(paths[0]) as reference:
-        quality = measure_quality(
-            llm, tokenize(llm, TEXT, 250), n_ctx=N_CTX, reference=reference, progress=lambda *at: told.append(at)
-        )
+        quality = measure_quality(llm, tokenize(llm, TEXT, 250), n_ctx=N_CTX, reference=reference)
     assert quality.kl_divergence < 1e-9
     assert quality.top_agreement == 1
     assert quality.perplexity == quality.reference_perplexity
+    assert quality.perplexity_change == 0
+
+
+def test_steps_of_one_token_predict_the_same(paths: tuple[Path, Path]) -> None:
+    with open_llama(paths[0]) as llm, open_llama(paths[0]) as reference:
+        tokens = tokenize(llm, TEXT, 2 * N_CTX)
+        quality = measure_quality(llm, tokens, n_ctx=N_CTX, reference=reference, step=1)
+        assert llm.stats().prompt_tokens == 0
+        assert llm.stats().decode_tokens == 2 * N_CTX
+    assert quality.kl_divergence < 1e-3
+    assert abs(quality.perplexity_change) < 0.01
+
+
+def test_told_of_progress(paths: tuple[Path, Path]) -> None:
+    told: list[tuple[int, int]] = []
+    with open_llama(paths[0]) as llm:
+        measure_quality(llm, tokenize(llm, TEXT, 250), n_ctx=N_CTX, progress=lambda *at: told.append(at))
     assert told == [(1, 2), (2, 2)]
 
 

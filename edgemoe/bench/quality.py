@@ -21,9 +21,9 @@ from edgemoe.errors import EdgeMoEError
 
 Row = npt.NDArray[np.single]
 
-# Tokens evaluated at once: their logits are in memory together. No budget makes batches smaller than this, and the size
-# of a batch changes roundings, so figures do not depend on the budget.
-_BLOCK = 32
+STEP = 32
+"""Tokens evaluated at once: their logits are in memory together. No budget makes batches smaller than this, and the
+size of a batch changes roundings, so figures do not depend on the budget."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Quality:
     perplexity_error: float
     """Standard error of `perplexity`."""
     reference_perplexity: float | None = None
+    perplexity_change: float | None = None
+    """Perplexity over the reference's, minus 1."""
+    perplexity_change_error: float | None = None
+    """Its standard error: the same predictions are compared, so it is smaller than that of either perplexity."""
     kl_divergence: float | None = None
     kl_divergence_max: float | None = None
     top_agreement: float | None = None
@@ -58,11 +62,13 @@ def measure_quality(
     *,
     n_ctx: int,
     reference: Any | None = None,
+    step: int = STEP,
     progress: Callable[[int, int], None] | None = None,
 ) -> Quality:
     """Score `llm` on `tokens`, against `reference` if given. Both are opened with `logits_all=True`.
 
-    `progress` is told the windows done and their number.
+    `step` tokens are evaluated at once; 1 is how text is generated, and what a quality target then waits for is what it
+    waits for there. `progress` is told the windows done and their number.
 
     Raises:
         EdgeMoEError: when there are fewer than two tokens, or the models have different vocabularies.
@@ -78,8 +84,8 @@ def measure_quality(
     losses = _Mean()
     divergence = _Divergence() if reference is not None else None
     for number, window in enumerate(windows, 1):
-        others = _predictions(reference, window) if reference is not None else None
-        for target, row in _predictions(llm, window):
+        others = _predictions(reference, window, STEP) if reference is not None else None
+        for target, row in _predictions(llm, window, step):
             log_p = _log_softmax(row)
             losses.add(-float(log_p[target]))
             if divergence is not None and others is not None:
@@ -102,15 +108,15 @@ def _windows(tokens: Sequence[int], n_ctx: int) -> Iterator[Sequence[int]]:
     return (tokens[start : start + size] for start in range(0, len(tokens) - size + 1, size))
 
 
-def _predictions(llm: Any, window: Sequence[int]) -> Iterator[tuple[int, Row]]:
-    """(token that follows, logits) for the positions of the window's second half, evaluated block by block."""
+def _predictions(llm: Any, window: Sequence[int], step: int) -> Iterator[tuple[int, Row]]:
+    """(token that follows, logits) for the positions of the window's second half, `step` tokens evaluated at once."""
     tokens = list(window)
     if _wants_bos(llm):
         tokens[0] = llm.token_bos()
     first = len(tokens) // 2 if len(tokens) > 2 else 0
     llm.reset()
-    for start in range(0, len(tokens), _BLOCK):
-        block = tokens[start : start + _BLOCK]
+    for start in range(0, len(tokens), step):
+        block = tokens[start : start + step]
         llm.eval(block)
         for position in range(max(start, first), min(start + len(block), len(tokens) - 1)):
             yield tokens[position + 1], llm.scores[position]
@@ -161,11 +167,13 @@ class _Divergence:
         self._divergences = _Mean()
         self._largest = 0.0
         self._agreements = _Mean()
+        self._differences = _Mean()
 
     def add(self, log_p: npt.NDArray[np.double], log_reference: npt.NDArray[np.double], target: int) -> None:
         # The sum cannot be negative; rounding can make it so.
         divergence = max(0.0, float(np.exp(log_reference) @ (log_reference - log_p)))
         self._losses.add(-float(log_reference[target]))
+        self._differences.add(float(log_reference[target] - log_p[target]))
         self._divergences.add(divergence)
         self._largest = max(self._largest, divergence)
         self._agreements.add(float(log_p.argmax() == log_reference.argmax()))
@@ -173,6 +181,8 @@ class _Divergence:
     def result(self) -> dict[str, Any]:
         return {
             "reference_perplexity": math.exp(self._losses.mean),
+            "perplexity_change": math.expm1(self._differences.mean),
+            "perplexity_change_error": math.exp(self._differences.mean) * self._differences.standard_error,
             "kl_divergence": self._divergences.mean,
             "kl_divergence_max": self._largest,
             "top_agreement": self._agreements.mean,

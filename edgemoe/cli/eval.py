@@ -11,6 +11,7 @@ import click
 
 from edgemoe.cli import options
 from edgemoe.errors import EdgeMoEError
+from edgemoe.sizes import format_size
 
 if TYPE_CHECKING:
     from edgemoe.bench.quality import Quality
@@ -25,7 +26,9 @@ _CTX = 512
 @click.option("--against", type=options.MODEL_FILE, metavar="MODEL2", help="Compare with this model's predictions.")
 @click.option("--ctx", type=click.IntRange(min=2), metavar="N", help="Tokens per window.  [default: 512 or as trained]")
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", help="Use the first N tokens of the text.")
+@click.option("--step", type=click.IntRange(min=1), metavar="N", help="Tokens evaluated at once.  [default: 32]")
 @options.memory
+@options.cache
 @options.quality
 @options.threads
 @options.as_json
@@ -35,7 +38,9 @@ def command(
     against: str | None,
     ctx: int | None,
     tokens: int | None,
+    step: int | None,
     memory: str,
+    cache: str | None,
     quality: str,
     threads: int | None,
     as_json: bool,
@@ -44,7 +49,9 @@ def command(
 
     The text is cut into windows; the predictions in the second half of each count, as in llama.cpp's llama-perplexity.
     With --against, the Kullback-Leibler divergence KL(MODEL2 || MODEL) and the share of equal first choices are
-    measured at the same places; both models are open at once, and MODEL gets half of --memory. --quality is MODEL's.
+    measured at the same places; both models are open at once, and MODEL gets half of --memory. --quality, --cache
+    and --step are MODEL's. What a quality target waits for depends on the cache; --step 1 evaluates as text is
+    generated.
     """
     from edgemoe.budget import resolve_memory
     from edgemoe.cli.console import open_llama, print_json, print_rows, read_text
@@ -55,18 +62,24 @@ def command(
     budget = resolve_memory(memory)
     own = budget // 2 if budget and against else budget  # a second model counts what the first may use as taken
     with ExitStack() as opened:
-        llm = opened.enter_context(closing(open_llama(Path(model), memory=own, quality=quality, **arguments)))
+        llm = opened.enter_context(
+            closing(open_llama(Path(model), memory=own, cache=cache, quality=quality, **arguments))
+        )
         reference = None
         if against:
             reference = opened.enter_context(closing(open_llama(Path(against), memory=budget, **arguments)))
-        measured = _measure(llm, reference, text, tokens, n_ctx)
-        peak = llm.stats().peak_bytes
+        before = llm.stats()
+        measured = _measure(llm, reference, text, tokens, n_ctx, step)
+        stats = llm.stats().since(before)
     if as_json:
         print_json(
-            dataclasses.asdict(measured) | {"model": model, "quality": quality, "against": against, "peak_bytes": peak}
+            dataclasses.asdict(measured)
+            | {"model": model, "quality": quality, "against": against, "bits_per_weight": stats.bits_per_weight}
+            | {"bytes_per_token": stats.bytes_per_token, "hit_rate": stats.hit_rate, "peak_bytes": stats.peak_bytes}
         )
         return
-    print_rows(_rows(measured))
+    used = f"{stats.bits_per_weight:.2f} bits per weight, {format_size(round(stats.bytes_per_token))} read per token"
+    print_rows([*_rows(measured), ("experts", used)])
 
 
 def _default_ctx(model: str) -> int:
@@ -77,15 +90,17 @@ def _default_ctx(model: str) -> int:
     return min(_CTX, summarize(model).n_ctx_train or _CTX)
 
 
-def _measure(llm: Llama, reference: Llama | None, text: str, limit: int | None, n_ctx: int) -> Quality:
-    from edgemoe.bench.quality import measure_quality, tokenize
+def _measure(
+    llm: Llama, reference: Llama | None, text: str, limit: int | None, n_ctx: int, step: int | None
+) -> Quality:
+    from edgemoe.bench.quality import STEP, measure_quality, tokenize
     from edgemoe.cli.console import progress_bar
 
     tokens = tokenize(llm, text, limit)
     if reference is not None and tokenize(reference, text, limit) != tokens:
         raise EdgeMoEError("the models split the text into different tokens: their predictions cannot be compared")
     with progress_bar("windows") as progress:
-        return measure_quality(llm, tokens, n_ctx=n_ctx, reference=reference, progress=progress)
+        return measure_quality(llm, tokens, n_ctx=n_ctx, reference=reference, step=step or STEP, progress=progress)
 
 
 def _rows(quality: Quality) -> list[tuple[str, str]]:
@@ -98,6 +113,7 @@ def _rows(quality: Quality) -> list[tuple[str, str]]:
     return [
         *rows,
         ("reference", f"perplexity {quality.reference_perplexity:.4f}"),
+        ("change", f"{quality.perplexity_change:+.2%} ± {quality.perplexity_change_error:.2%}"),
         ("KL divergence", f"{quality.kl_divergence:.6f} mean, {quality.kl_divergence_max:.6f} at most"),
         ("first choices", f"{quality.top_agreement:.2%} equal"),
     ]
