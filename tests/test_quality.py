@@ -130,3 +130,28 @@ def test_quality_changes_while_running(packed: Path) -> None:
         llm.set_quality("balanced")
         with pytest.raises(EdgeMoEError, match="need a fixed quality"):
             llm.set_expert_levels(llm.expert_groups[0], [2] * SIZES["n_expert"])
+
+
+def test_tokens_of_one_batch_have_targets_of_their_own(packed: Path) -> None:
+    batch = TOKENS[:4]
+
+    def rows(llm: Llama, targets: list[float]) -> tuple[np.ndarray, float]:
+        llm._residence._engine.set_token_targets(targets)
+        llm.reset()
+        before = llm.stats()
+        llm.eval(batch)
+        return np.stack([llm.scores[i] for i in range(4)]), llm.stats().since(before).bits_per_weight
+
+    options = {"cache": 0.35, "read_ahead": False, "logits_all": True}
+    with opened(packed, **options) as llm:
+        exact, all_bits = rows(llm, [])
+    with opened(packed, **options) as llm:
+        mixed, bits = rows(llm, [0.0, 0.999, 0.999, 0.999])
+        assert np.array_equal(mixed[0], exact[0])
+        assert not np.array_equal(mixed[1:], exact[1:])
+        assert bits < all_bits
+        again, bits = rows(llm, [0.0] * 4)
+        assert np.array_equal(again, exact)
+        assert bits == all_bits
+        unlike, _ = rows(llm, [0.0] * 3)  # for batches of three tokens: this one is exact
+        assert np.array_equal(unlike, exact)

@@ -1,5 +1,6 @@
 // What an engine decides for each layer of a batch: which planes are used, and what is read before it is asked for.
 #include <algorithm>
+#include <numeric>
 
 #include "edgemoe/backend/engine.h"
 #include "edgemoe/error.h"
@@ -41,13 +42,51 @@ ExpertBits Engine::bits(const ExpertGroup& group, uint32_t expert, double hotnes
   return {expert, hotness, group.errors->data() + expert * stride, group.plane_bytes.data(), group.levels, resident};
 }
 
+double Engine::strictest_target() const {
+  return _token_targets.empty() ? _settings.target : *std::min_element(_token_targets.begin(), _token_targets.end());
+}
+
+void Engine::choose_for_batch(double target) { choose_planes(_bits, target, &_chosen, &_reads); }
+
+void Engine::choose_by_token(const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
+  struct Slot {
+    size_t index;  // into _bits
+    float square;
+  };
+  std::vector<std::vector<Slot>> tokens(_token_targets.size());
+  const std::vector<float>& squares = _lookahead->squares();
+  for (size_t i = 0; i < routed.size(); ++i) {
+    for (const RoutedRow& row : routed[i].rows) {
+      tokens[static_cast<size_t>(row.token)].push_back({i, squares[static_cast<size_t>(row.token * ids->ne[0] + row.slot)]});
+    }
+  }
+  std::vector<size_t> order(tokens.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return _token_targets[a] < _token_targets[b]; });
+  std::vector<uint8_t> most(_bits.size(), 1);
+  for (const size_t token : order) {
+    std::vector<ExpertBits> own;
+    for (const Slot& slot : tokens[token]) {
+      own.push_back(_bits[slot.index]);
+      own.back().hotness = slot.square;
+      own.back().resident = std::max<uint32_t>(own.back().resident, most[slot.index]);
+    }
+    choose_planes(own, _token_targets[token], &_chosen, &_reads);
+    for (size_t k = 0; k < own.size(); ++k) most[tokens[token][k].index] = _chosen[k];
+  }
+  _chosen = std::move(most);
+}
+
 void Engine::choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed) {
   const std::vector<double>& hotness = lookahead().hotness(routed.empty() ? 0 : group.members.front()->group, ids, input, routed);
   _bits.clear();
   for (size_t i = 0; i < routed.size(); ++i) _bits.push_back(bits(group, routed[i].expert, hotness[i], 0));
-  choose_planes(_bits, _settings.target, &_wanted, &_reads);
+  const bool by_token = _token_targets.size() == static_cast<size_t>(ids->ne[1]);
+  const auto decide = [&] { by_token ? choose_by_token(ids, routed) : choose_for_batch(strictest_target()); };
+  decide();
+  _wanted = _chosen;
   for (ExpertBits& b : _bits) b.resident = resident_planes(group, b.expert);
-  choose_planes(_bits, _settings.target, &_chosen, &_reads);
+  decide();
   if (group.planes.empty()) group.planes.assign(group.experts(), 1);
   for (size_t i = 0; i < routed.size(); ++i) group.planes[routed[i].expert] = _chosen[i];
   touch(group, routed);
@@ -77,7 +116,7 @@ void Engine::touch(const ExpertGroup& group, const std::vector<RoutedExpert>& ro
     for (uint32_t level = 0; level < group.levels; ++level) {
       double weight = static_cast<double>(routed[i].rows.size());
       if (level >= _wanted[i]) {
-        const double mends = b.hotness * (static_cast<double>(b.errors[level - 1]) - b.errors[level]) / (_settings.target * sum);
+        const double mends = b.hotness * (static_cast<double>(b.errors[level - 1]) - b.errors[level]) / (strictest_target() * sum);
         weight *= kUnwanted * std::min(1.0, mends) + 1e-6;
       }
       for (const StoredTensor* member : group.members) {
@@ -149,7 +188,7 @@ void Engine::plan_next(uint32_t next, const std::vector<PredictedExpert>& predic
   }
   _bits.clear();
   for (const PredictedExpert& p : predicted) _bits.push_back(bits(group, p.expert, p.hotness, resident_planes(group, p.expert)));
-  choose_planes(_bits, _settings.target, &_chosen, &_reads);
+  choose_for_batch(strictest_target());
   for (const PlaneRead& read : _reads) add(_bits[read.index].expert, read.plane);
 }
 
@@ -175,6 +214,15 @@ void Engine::set_target(double error) {
   if (!(error >= 0)) throw Error("a target of " + std::to_string(error) + " is no relative error");
   _settings.target = error;
   for (ExpertGroup& group : _groups) group.planes.clear();
+}
+
+void Engine::set_token_targets(const std::vector<double>& errors) {
+  for (const double error : errors) {
+    if (!(error >= 0)) throw Error("a target of " + std::to_string(error) + " is no relative error");
+  }
+  const bool chose = chooses();
+  _token_targets = errors;
+  if (chose && !chooses()) set_target(_settings.target);
 }
 
 void Engine::set_levels(uint32_t group, const std::vector<uint8_t>& planes) {

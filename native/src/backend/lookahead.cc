@@ -131,18 +131,17 @@ const std::vector<double>& Lookahead::hotness(uint32_t group, const ggml::Tensor
   Router& router = _layers[group].router;
   find_router(ids, &router);
   // Another tensor's memory may serve something else by now.
-  _hotness.resize(routed.size());
   const bool readable = router.weights && router.input->data == input->data && router.input->ne[1] == ids->ne[1];
-  if (!readable || !weigh_rows(router, ids, routed)) {
-    for (size_t i = 0; i < routed.size(); ++i) _hotness[i] = static_cast<double>(routed[i].rows.size());
+  if (!readable || !weigh_rows(router, ids)) _squares.assign(static_cast<size_t>(ids->ne[0] * ids->ne[1]), 1);
+  _hotness.assign(routed.size(), 0);
+  for (size_t i = 0; i < routed.size(); ++i) {
+    for (const RoutedRow& row : routed[i].rows) _hotness[i] += static_cast<double>(_squares[static_cast<size_t>(row.token * ids->ne[0] + row.slot)]);
   }
   return _hotness;
 }
 
-bool Lookahead::weigh_rows(const Router& router, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
-  _hotness.assign(routed.size(), 0);
-  std::vector<size_t> place(static_cast<size_t>(router.weights->ne[1]));
-  for (size_t i = 0; i < routed.size(); ++i) place.at(routed[i].expert) = i;
+bool Lookahead::weigh_rows(const Router& router, const ggml::Tensor* ids) {
+  _squares.clear();
   std::vector<uint32_t> chosen(static_cast<size_t>(ids->ne[0]));
   for (int64_t token = 0; token < ids->ne[1]; ++token) {
     prepare(router, {}, router, token);
@@ -150,12 +149,13 @@ bool Lookahead::weigh_rows(const Router& router, const ggml::Tensor* ids, const 
     for (size_t slot = 0; slot < chosen.size(); ++slot) {
       const char* id = static_cast<const char*>(ids->data) + token * ids->nb[1] + static_cast<int64_t>(slot) * ids->nb[0];
       chosen[slot] = static_cast<uint32_t>(*reinterpret_cast<const int32_t*>(id));
+      if (chosen[slot] >= router.weights->ne[1]) return false;
       _logits[slot] = dot(router, chosen[slot]);
     }
     weigh(router, chosen, _logits);
-    for (size_t slot = 0; slot < chosen.size(); ++slot) _hotness[place[chosen[slot]]] += static_cast<double>(_logits[slot]) * _logits[slot];
+    for (const float weight : _logits) _squares.push_back(weight * weight);
   }
-  return std::all_of(_hotness.begin(), _hotness.end(), [](double h) { return std::isfinite(h); });
+  return std::all_of(_squares.begin(), _squares.end(), [](float s) { return std::isfinite(s); });
 }
 
 void Lookahead::predict(const Layer& from, Layer& to, const ggml::Tensor* ids) {

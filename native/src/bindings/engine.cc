@@ -124,6 +124,8 @@ void bind_engine(nb::module_& m) {
            "How many planes of each expert of a group (by its place in groups()) are used from now on; none: all. Between batches.")
       .def("set_target", &Engine::set_target, nb::arg("error"),
            "Wait for planes until a layer's expected relative squared error is at most `error`; 0: for all. Between batches.")
+      .def("set_token_targets", &Engine::set_token_targets, nb::arg("errors"),
+           "set_target() for each token of the next batches of that many tokens; empty: for all alike. Between batches.")
       .def("take_inputs", &take_inputs, "(names of the tensors, expert, float32 [rows, columns]) seen since the last call.")
       .def("record_trace", &Engine::record_trace, nb::arg("on"))
       .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");

@@ -145,8 +145,12 @@ class Engine {
   /// @brief Planes of packs are waited for until the expected relative squared error of a layer is at most `error`, from the next
   /// batch on; 0: all planes, always.
   void set_target(double error);
+  /// @brief The same for each token of the batches that have as many tokens as this has entries, in the order in which the backend
+  /// sees them; empty: set_target() holds for all. A token's expert is used at the most planes that any token of its batch asks for, so
+  /// that a plane is read and unpacked once.
+  void set_token_targets(const std::vector<double>& errors);
   /// @brief Whether planes are chosen for each batch.
-  bool chooses() const { return _settings.target > 0 && _model->pack(); }
+  bool chooses() const { return (_settings.target > 0 || !_token_targets.empty()) && _model->pack(); }
   /// @brief From now on, of expert e of a group only the first `planes[e]` planes are used; empty: all. Between batches.
   void set_levels(uint32_t group, const std::vector<uint8_t>& planes);
   /// @brief Keeps the inputs of the experts of these groups (indices into groups()) from now on; none: no more.
@@ -187,6 +191,9 @@ class Engine {
   void choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
   void touch(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
   void plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
+  void choose_for_batch(double target);
+  void choose_by_token(const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
+  double strictest_target() const;
   void choose_upgrade(const ExpertGroup& group);
   void time_step(int64_t tokens);
   void plan_next(uint32_t next, const std::vector<PredictedExpert>& predicted);
@@ -204,6 +211,7 @@ class Engine {
   // Of one batch and group; kept for their memory.
   std::vector<uint32_t> _planes_ahead;
   std::vector<ExpertBits> _bits;
+  std::vector<double> _token_targets;
   std::vector<PlaneRead> _reads;
   std::vector<uint8_t> _chosen;  // planes used of each routed expert
   std::vector<uint8_t> _wanted;  // planes that would be read if none were in memory

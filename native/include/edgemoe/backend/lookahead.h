@@ -31,6 +31,8 @@ class Lookahead {
   /// @brief Squared weights that the router of `group` gives each of `routed`, summed over its rows; a token's weights add up to 1.
   /// Rows count alike where no router is found that reads `input`, the experts' own. Valid until the next call.
   const std::vector<double>& hotness(uint32_t group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
+  /// @brief The squared weight of each slot of each token, [tokens][used], that the last hotness() added up.
+  const std::vector<float>& squares() const { return _squares; }
 
   /// @brief The group that follows `group` in a batch; `group` itself for the last one.
   uint32_t next(uint32_t group) const { return _layers[group].next == 0 ? group : _layers[group].next; }
@@ -56,7 +58,7 @@ class Lookahead {
   };
 
   static void find_router(const ggml::Tensor* ids, Router* router);  // without weights: not found
-  bool weigh_rows(const Router& router, const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);  // into _hotness
+  bool weigh_rows(const Router& router, const ggml::Tensor* ids);  // into _squares; false: not numbers
   void note_accuracy(Layer& layer, const std::vector<RoutedExpert>& routed);
   void predict(const Layer& from, Layer& to, const ggml::Tensor* ids);
   // What the router `to` makes of the input of `from` times `ratio` (empty: 1), into _input for dot().
@@ -71,6 +73,7 @@ class Lookahead {
   uint64_t _looks = 0;
   const std::vector<PredictedExpert> _nothing;
   std::vector<double> _hotness;
+  std::vector<float> _squares;
   // Of one token; kept for their memory.
   std::vector<float> _input;
   std::vector<uint8_t> _converted;
