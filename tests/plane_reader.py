@@ -95,17 +95,20 @@ def read_slice(planes, kind: str, rows: int, columns: int, level: int) -> np.nda
         codes = codes * (4 if wide else 2) + code
         if at == 2:
             scales = parts.take(rows * blocks // 4 * SCALE_BYTES[kind]).reshape(rows, blocks // 4, SCALE_BYTES[kind])
-            midpoints = parts.take(64).reshape(4, 16)
-            assert not midpoints[3].any()
+            last = parts.take(64).reshape(4, 16)
+            midpoints, gains = last[:3], last[3].view(np.float32)
+            assert gains[3] == 0
         parts.end()
     known = {2: 2, 3: 3, 4: 4, 6: bits}[level]
-    values = codes if known >= bits else midpoints[LEVELS.index(level)][codes] / UNITS[kind]
+    number = LEVELS.index(level)
+    values = codes if known >= bits else midpoints[number][codes] / UNITS[kind]
+    gain = np.float32(1) if known >= bits else gains[number]
     scale, minimum = group_scales(scales, kind)
     size = columns // scale.shape[1]
     scale, minimum = (np.repeat(a, size, axis=1) for a in (scale, minimum))
     if kind == "q6_k":
-        return scale * (values - 32).astype(np.float32)
-    return scale * values.astype(np.float32) - minimum
+        return gain * (scale * (values - 32).astype(np.float32))
+    return gain * (scale * values.astype(np.float32) - minimum)
 
 
 def group_scales(scales: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:

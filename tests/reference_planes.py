@@ -10,6 +10,7 @@ Q4_K, Q5_K, Q6_K = 12, 13, 14
 BLOCK_BYTES = {Q4_K: 144, Q5_K: 176, Q6_K: 210}
 UNITS = {Q4_K: 8, Q5_K: 4, Q6_K: 2}
 CODE_BITS = {Q4_K: 4, Q5_K: 5, Q6_K: 6}
+GAINS = {2: 1.125, 3: 1.03125, 4: 0.96875}
 
 
 def pad(data: bytes, multiple: int = 64) -> bytes:
@@ -65,7 +66,7 @@ def one_bit_plane(bits: np.ndarray) -> bytes:
 
 
 def slice_planes(kind: int, raw: np.ndarray) -> dict[int, bytes]:
-    """Planes of a matrix of k-quant blocks, uint8 [rows, bytes of a row]; midpoints in the middle."""
+    """Planes of a matrix of k-quant blocks, uint8 [rows, bytes of a row]; midpoints in the middle, gains as above."""
     size, bits = BLOCK_BYTES[kind], CODE_BITS[kind]
     rows = [[row[at : at + size].tobytes() for at in range(0, row.size, size)] for row in raw]
     codes = np.array([[code for block in row for code in k_quant_codes(kind, block)] for row in rows])
@@ -75,6 +76,7 @@ def slice_planes(kind: int, raw: np.ndarray) -> dict[int, bytes]:
         step = 1 << (bits - kept)
         for code in range(1 << kept):
             midpoints[16 * number + code] = min(127, round((code * step + (step - 1) / 2) * UNITS[kind]))
+        struct.pack_into("<f", midpoints, 48 + 4 * number, GAINS[kept])
     planes = {
         2: pad(two_bit_plane(codes >> bits - 2)) + pad(scales) + bytes(midpoints),
         3: pad(one_bit_plane(codes >> bits - 3 & 1)),
@@ -88,7 +90,7 @@ def slice_planes(kind: int, raw: np.ndarray) -> dict[int, bytes]:
 
 
 def slice_values(kind: int, raw: np.ndarray, level: int) -> np.ndarray:
-    """float64 [rows, columns]: ggml's formula with the level's midpoint in place of each code."""
+    """float64 [rows, columns]: ggml's formula with the level's midpoint in place of each code, times the gain."""
     size, bits = BLOCK_BYTES[kind], CODE_BITS[kind]
     out = []
     for row in raw:
@@ -96,14 +98,16 @@ def slice_values(kind: int, raw: np.ndarray, level: int) -> np.ndarray:
         for at in range(0, row.size, size):
             block = row[at : at + size].tobytes()
             codes = k_quant_codes(kind, block)
+            gain = 1.0
             if level < 6 and level < bits:
+                gain = GAINS[level]
                 step = 1 << (bits - level)
                 values = [
                     min(127, round((c // step * step + (step - 1) / 2) * UNITS[kind])) / UNITS[kind] for c in codes
                 ]
             else:
                 values = [float(c) for c in codes]
-            weights += _scaled(kind, block, values)
+            weights += [gain * weight for weight in _scaled(kind, block, values)]
         out.append(weights)
     return np.array(out)
 

@@ -102,21 +102,54 @@ def test_slices_take_any_bytes(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_midpoints_are_the_best_values(quantize, kind: str) -> None:
-    """No other value of a level's midpoints, in the units of the format, loses less."""
+    """No other value of a level's midpoints, in the units of the format, loses less before the gain."""
     rows, columns = 8, 512
     h = importance_of(columns)
     blocks = quantize(weights_of(rows, columns), KINDS[kind])
     source = dequantize(blocks, KINDS[kind], rows)
     sliced = codec.slice_matrix(int(KINDS[kind]), bytes(blocks), rows, columns, h)
+    base = sliced.planes[2].copy()
+    base[-16:-4] = np.ones(3, np.float32).view(np.uint8)
+
+    def lost(plane: np.ndarray, level: int) -> float:
+        read = reader.read_slice(sliced.planes | {2: plane}, kind, rows, columns, level)
+        return float(((source - read.astype(np.float64)) ** 2 * h).sum())
+
     for level, first, cells in ((2, 0, 4), (3, 16, 8)):
-        start = len(sliced.planes[2]) - 64 + first
+        least = lost(base, level)
         for cell in range(cells):
             for step in (-1, 1):
-                changed = dict(sliced.planes)
-                changed[2] = changed[2].copy()
-                changed[2][start + cell] = max(0, int(changed[2][start + cell]) + step)
-                read = reader.read_slice(changed, kind, rows, columns, level)
-                assert ((source - read.astype(np.float64)) ** 2 * h).sum() >= sliced.errors[level][0] * (1 - 1e-6)
+                changed = base.copy()
+                at = len(base) - 64 + first + cell
+                changed[at] = max(0, int(changed[at]) + step)
+                assert lost(changed, level) >= least * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gains_keep_the_size_of_the_weights(quantize, kind: str, weighted: bool) -> None:
+    """Against the source, a level's weights are neither too large nor too small on the whole."""
+    rows, columns = 40, 512
+    h = importance_of(columns) if weighted else np.ones(columns)
+    blocks = quantize(weights_of(rows, columns), KINDS[kind])
+    source = dequantize(blocks, KINDS[kind], rows).astype(np.float64)
+    sliced = codec.slice_matrix(int(KINDS[kind]), blocks, rows, columns, h if weighted else None)
+    for level in (2, 3, 4):
+        read = reader.read_slice(sliced.planes, kind, rows, columns, level)
+        assert (read * source * h).sum() == pytest.approx((source**2 * h).sum(), rel=1e-5)
+    gains = sliced.planes[2][-16:-4].view(np.float32)
+    assert gains[0] > gains[1] > 1
+    assert (gains[2] == 1) == (kind == "q4_k")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slices_of_zeros(kind: str) -> None:
+    blocks = np.zeros(3 * gguf.GGML_QUANT_SIZES[KINDS[kind]][1], np.uint8)
+    sliced = codec.slice_matrix(int(KINDS[kind]), blocks, 3, 256)
+    assert sliced.planes[2][-16:-4].view(np.float32).tolist() == [1, 1, 1]
+    for level in (2, 3, 4):
+        assert sliced.errors[level] == (0, 0)
+        assert not reader.read_slice(sliced.planes, kind, 3, 256, level).any()
 
 
 def test_slices_do_not_depend_on_threads(quantize) -> None:

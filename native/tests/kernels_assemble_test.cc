@@ -126,13 +126,15 @@ TEST(KernelsAssemble, FullSlicesAreWorthWhatGgmlSays) {
   }
 }
 
-TEST(KernelsAssemble, ValuesBelowFullPrecisionComeFromMidpoints) {
+TEST(KernelsAssemble, ValuesBelowFullPrecisionComeFromMidpointsAndGains) {
   for (const Format format : {Format::kSlicedQ4K, Format::kSlicedQ5K, Format::kSlicedQ6K}) {
     const double units[] = {0, 8, 4, 2};
     const std::vector<uint8_t> blocks = random_blocks(format, 1, 5);
     const Sliced sliced = slice(format, 1, 256, blocks.data());
     uint8_t* midpoints = sliced.planes[0]->data() + plane_layout(format, 0, 1, 256, false).midpoints;
     for (int i = 0; i < 48; ++i) midpoints[i] = static_cast<uint8_t>((i * 37 + 11) % 128);
+    const float gains[] = {1.1f, 1.02f, 0.99f};
+    std::memcpy(midpoints + kGainsAt, gains, sizeof(gains));
     const int bits = format == Format::kSlicedQ4K ? 4 : format == Format::kSlicedQ5K ? 5 : 6;
     for (int level = 0; level < last_level(format, true); ++level) {
       float weights[256];
@@ -148,7 +150,7 @@ TEST(KernelsAssemble, ValuesBelowFullPrecisionComeFromMidpoints) {
         std::vector<uint8_t> one = zero;
         for (size_t i = codes ? (format == Format::kSlicedQ5K ? 48 : 16) : 0; i < (codes ? one.size() : 128); ++i) one[i] = 0x11;
         const double at_0 = ggml_value(format, zero.data(), w);
-        const double wanted = at_0 + (ggml_value(format, one.data(), w) - at_0) * value;
+        const double wanted = gains[level] * (at_0 + (ggml_value(format, one.data(), w) - at_0) * value);
         ASSERT_NEAR(weights[w], wanted, 1e-4 + std::fabs(at_0) * 1e-5) << static_cast<int>(format) << " " << w;
       }
     }

@@ -95,6 +95,10 @@ class RandomMatrix {
     }
     if (matrix.format == Format::kT16) return;
     for (int i = 0; i < 48; ++i) plane[layout.midpoints + static_cast<size_t>(i)] = random_byte() & 127;
+    for (int level = 0; level < 3; ++level) {
+      const float gain = 0.5f + static_cast<float>(_random() % 256) / 256;
+      std::memcpy(plane + layout.midpoints + kGainsAt + static_cast<size_t>(4 * level), &gain, sizeof(gain));
+    }
   }
 
   uint8_t random_byte() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -23,39 +24,56 @@ constexpr int64_t kBlocksAtOnce = 1024;  // of 256 weights: what one job cuts
 constexpr int kBanks = 4;                // consecutive weights often have the same code; banks let their sums overlap
 constexpr int kLanes = 8;                // sums that a compiler can keep in one vector
 
-// Of some rows: sum of (group scale)^2 h by source code, and sum of W^2 h.
+constexpr double kLargestGain = 2;
+
+// Of some rows, s the scale of a weight's group: sums of s^2 h and of s W h by source code, and of W^2 h.
 struct Sums {
   std::array<double, 64> codes{};
+  std::array<double, 64> products{};
   double total = 0;
 
   void add(const Sums& other) {
-    for (size_t i = 0; i < codes.size(); ++i) codes[i] += other.codes[i];
+    for (size_t i = 0; i < codes.size(); ++i) {
+      codes[i] += other.codes[i];
+      products[i] += other.products[i];
+    }
     total += other.total;
   }
 };
 
+struct CodeSum {
+  float square;   // s^2 h
+  float product;  // s W h
+};
+
 struct alignas(64) CodeSums {
-  float of[kBanks][64];
+  CodeSum of[kBanks][64];
   float squares[kLanes];
 };
 
 // Adds a block of 256 weights, W = scale * code - minimum with the scale and minimum of its group.
 template <int kGroupSize>
 void add_block(const uint8_t* codes, const float* importance, const GroupScale* groups, CodeSums& sums) {
-  float weights[256];
+  float scale_squares[256], products[256];
   float squares[kLanes] = {};
   for (int g = 0; g < 256 / kGroupSize; ++g) {
     const float scale = groups[g].scale, minimum = groups[g].minimum;
     for (int i = g * kGroupSize; i < (g + 1) * kGroupSize; i += kLanes) {
       for (int lane = 0; lane < kLanes; ++lane) {
         const float value = scale * codes[i + lane] - minimum;
-        weights[i + lane] = scale * scale * importance[i + lane];
+        const float weighted = scale * importance[i + lane];
+        scale_squares[i + lane] = scale * weighted;
+        products[i + lane] = value * weighted;
         squares[lane] += value * value * importance[i + lane];
       }
     }
   }
   for (int i = 0; i < 256; i += kBanks) {
-    for (int bank = 0; bank < kBanks; ++bank) sums.of[bank][codes[i + bank]] += weights[i + bank];
+    for (int bank = 0; bank < kBanks; ++bank) {
+      CodeSum& sum = sums.of[bank][codes[i + bank]];
+      sum.square += scale_squares[i + bank];
+      sum.product += products[i + bank];
+    }
   }
   for (int lane = 0; lane < kLanes; ++lane) sums.squares[lane] += squares[lane];
 }
@@ -95,7 +113,10 @@ Sums cut_rows(const uint8_t* source, int64_t begin, int64_t end, int64_t columns
     }
     for (float square : row.squares) sums.total += square;
     for (const auto& bank : row.of) {
-      for (int code = 0; code < 64; ++code) sums.codes[code] += bank[code];
+      for (int code = 0; code < 64; ++code) {
+        sums.codes[code] += bank[code].square;
+        sums.products[code] += bank[code].product;
+      }
     }
     if (!std::isfinite(sums.total)) {
       throw ModelError("row " + std::to_string(r) + " of the matrix has a scale or minimum that is not finite: the file is damaged");
@@ -137,14 +158,32 @@ void set_midpoints(const Sums& sums, int bits, int level, uint8_t* midpoints) {
   }
 }
 
-double error_of(const Sums& sums, int bits, int level, const uint8_t* midpoints) {
-  if (level + 2 >= bits || level > 2) return 0;
-  double error = 0;
+// What a level loses before its gain: sums of (W - Wq)^2 h and of W (W - Wq) h.
+struct Loss {
+  double squares = 0;
+  double along = 0;
+};
+
+Loss loss_of(const Sums& sums, int bits, int level, const uint8_t* midpoints) {
+  Loss loss;
+  if (level + 2 >= bits || level > 2) return loss;
   for (int code = 0; code < 1 << bits; ++code) {
     const double lost = code - midpoints[code >> (bits - level - 2)] / static_cast<double>(128 >> bits);
-    error += sums.codes[code] * lost * lost;
+    loss.squares += sums.codes[code] * lost * lost;
+    loss.along += sums.products[code] * lost;
   }
-  return error;
+  return loss;
+}
+
+// The g with sum (g Wq) W h = sum W^2 h: without it, values that are means of what they stand for are too small on the whole.
+float gain_of(const Loss& loss, double total) {
+  const double kept = total - loss.along;
+  return kept > total / kLargestGain ? static_cast<float>(total / kept) : 1.0f;
+}
+
+double error_of(const Loss& loss, double total, double gain) {
+  const double off = 1 - gain;
+  return off * off * total + 2 * gain * off * loss.along + gain * gain * loss.squares;
 }
 
 void check(Format format, int64_t rows, int64_t columns, const float* importance, int threads) {
@@ -190,10 +229,14 @@ PlaneSet slice(Format format, const uint8_t* blocks, int64_t rows, int64_t colum
   clear_padding(planes.data[0], planes.at[0].scales + superblocks * (bits == 6 ? 18 : 16), planes.at[0].biases);
   const std::vector<float> ones(importance ? 0 : columns, 1.0f);
   const Sums sums = cut(planes, blocks, rows, columns, importance ? importance : ones.data(), threads);
+  uint8_t* const all_midpoints = planes.data[0] + planes.at[0].midpoints;
   for (int level = 0; level < set.levels; ++level) {
-    uint8_t* midpoints = planes.data[0] + planes.at[0].midpoints + 16 * level;
+    uint8_t* const midpoints = all_midpoints + 16 * level;
     if (level < 3) set_midpoints(sums, bits, level, midpoints);
-    set.errors[level] = {error_of(sums, bits, level, midpoints), sums.total};
+    const Loss loss = loss_of(sums, bits, level, midpoints);
+    const float gain = gain_of(loss, sums.total);
+    if (level < 3) std::memcpy(all_midpoints + kernels::kGainsAt + 4 * level, &gain, sizeof(gain));
+    set.errors[level] = {error_of(loss, sums.total, gain), sums.total};
   }
   return set;
 }

@@ -95,7 +95,12 @@ Source resolve(const Matrix& matrix, int level) {
   const PlaneLayout base = plane_layout(matrix.format, 0, matrix.rows, matrix.columns, biased(0));
   source.scales = matrix.planes[0] + base.scales;
   if (t16) source.selectors = matrix.planes[0] + base.selectors;
-  if (!t16 && !source.full) source.midpoints = matrix.planes[0] + base.midpoints + 16 * source.level;
+  source.gain = 1;
+  if (!t16 && !source.full) {
+    const uint8_t* midpoints = matrix.planes[0] + base.midpoints;
+    source.midpoints = midpoints + 16 * source.level;
+    source.gain = load<float>(midpoints + kGainsAt + 4 * source.level);
+  }
   if (biased(source.level)) {
     const PlaneLayout layout = plane_layout(matrix.format, source.level, matrix.rows, matrix.columns, true);
     source.biases = matrix.planes[source.level] + layout.biases;

@@ -28,6 +28,7 @@ struct Source {
   const uint8_t* selectors;
   const uint8_t* scales;
   const uint8_t* midpoints;  ///< 16 bytes, of this level
+  float gain;                ///< of slices at this level; 1 with all planes
   const uint8_t* biases;     ///< of this level
   const T16Tables* tables;
 };

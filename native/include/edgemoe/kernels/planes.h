@@ -28,12 +28,15 @@ struct alignas(64) T16Tables {
   void arrange();
 };
 
+/// @brief Where the gains of slices, a float for each level, begin in the part of midpoints.
+inline constexpr size_t kGainsAt = 48;
+
 /// @brief Where the parts of one plane begin. A part that the plane does not have is empty: it begins where the next does.
 struct PlaneLayout {
   size_t codes = 0;
   size_t selectors = 0;
   size_t scales = 0;
-  size_t midpoints = 0;
+  size_t midpoints = 0;  ///< of levels 2, 3 and 4, 16 bytes each, and their gains
   size_t biases = 0;
   size_t bytes = 0;  ///< of the whole plane; 0 when the format has no plane of that level
 };
