@@ -45,22 +45,28 @@ COLUMNS += ("wait ms", "compute ms", "read ms", "bubble")
 
 
 def compare(
-    programs: Sequence[Program], setting: Setting, stock: Setting, text: Text, repeat: int, options: dict[str, Any]
+    programs: Sequence[Program],
+    setting: Setting,
+    stock: Setting,
+    text: Text,
+    repeat: int,
+    pattern: re.Pattern[str],
+    timeout: float,
 ) -> dict[str, list[Figures]]:
     """Figures of each program's runs, in turns; `stock` is the setting of stock llama.cpp. Failures go to stderr."""
-    pattern = re.compile(options["peer_pattern"])
     runs: dict[str, list[Figures]] = {program.label: [] for program in programs}
+    speeds = []
     for _ in range(repeat):
-        speed = measure_disk(Path(programs[0].model)).many_readers
-        speed = min(speed, setting.disk) if setting.disk else speed
+        speeds.append(measure_disk(Path(programs[0].model)).many_readers)
         for program in programs:
             try:
-                figures = run(program, stock if program.stock else setting, text, pattern, options["timeout"])
+                figures = run(program, stock if program.stock else setting, text, pattern, timeout)
             except Failed as error:
                 click.echo(f"{program.label}: {error}", err=True)
             else:
-                runs[program.label].append(with_bound(figures, speed))
-    return runs
+                runs[program.label].append(figures)
+    speed = min(max(speeds), setting.disk or float("inf"))
+    return {label: [with_bound(figures, speed) for figures in done] for label, done in runs.items()}
 
 
 def medians(runs: Sequence[Figures]) -> Figures:
@@ -142,13 +148,14 @@ def tokens_of(model: str, path: str, count: int) -> Iterator[Text]:
 @click.option("--json", "as_json", is_flag=True, help="One object for each setting.")
 def main(model: str, text: str, cache: str, disk: str, repeat: int, as_json: bool, **options: Any) -> None:
     try:
-        programs = programs_of(model, options)
+        programs, pattern = programs_of(model, options), pattern_of(options["peer_pattern"])
         settings = list(settings_of(model, cache, disk, options))
         count = options["warm"] + options["tokens"]
         with tokens_of(model, text, count) as chosen:
             for setting in settings:
                 short = dataclasses.replace(setting, warm=options["stock_warm"], tokens=options["stock_tokens"])
-                report(setting, compare(programs, setting, short, chosen, repeat, options), as_json)
+                runs = compare(programs, setting, short, chosen, repeat, pattern, options["timeout"])
+                report(setting, runs, as_json)
     except EdgeMoEError as error:
         raise click.UsageError(str(error)) from error
 
@@ -158,7 +165,21 @@ def programs_of(model: str, options: dict[str, Any]) -> list[Program]:
     if pack := options["pack"]:
         programs += [Program(f"pack {quality}", pack, quality) for quality in options["quality"]]
     programs += [Program(name, model, command=command) for name, command in options["peers"]]
-    return programs + [Program("llama.cpp", model, stock=True)] * options["stock"]
+    programs += [Program("llama.cpp", model, stock=True)] * options["stock"]
+    labels = [program.label for program in programs]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise click.UsageError(f"{twice!r} names two programs: give each peer and each --quality once")
+    return programs
+
+
+def pattern_of(pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise click.UsageError(f"--peer-pattern {pattern!r} is no regular expression: {error}") from error
+    if not compiled.groups:
+        raise click.UsageError(f"--peer-pattern {pattern!r} has no group for the speed: write ([0-9.]+)")
+    return compiled
 
 
 def settings_of(model: str, caches: str, disks: str, options: dict[str, Any]) -> Iterator[Setting]:

@@ -100,7 +100,7 @@ def job_of(program: Program, setting: Setting) -> Job:
 
 
 def peer_command(template: str, model: str, setting: Setting, text: Text) -> list[str]:
-    """The words of a peer's command. Raises click.UsageError for a name in braces that is unknown."""
+    """The words of a peer's command. Raises click.UsageError for an unknown name in braces or an open quote."""
     values = {"model": model, "text": text.path, "ids": text.ids_path, "threads": machine.processors()}
     values |= {"cache": setting.cache, "cache_mib": setting.cache >> 20}
     values |= {"warm": setting.warm, "tokens": setting.tokens, "total": setting.warm + setting.tokens}
