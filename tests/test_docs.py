@@ -40,6 +40,7 @@ SMALLER = (
     (r"--repeat \d+", "--repeat 1"),
     (r"--prompt-tokens \d+", "--prompt-tokens 32"),
     (r"--tokens \d+", "--tokens 16"),
+    (r"--warm \d+", "--warm 16"),
     (r"--memory (none,)?\d+%,[\d%,]+", r"--memory \g<1>600MiB"),
     (r"--runtime=\d+", "--runtime=1"),
     (r"--seconds \d+", "--seconds 1"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import random
 import subprocess
 import sys
@@ -246,8 +245,8 @@ def prove_budget() -> ModuleType:
         module = importlib.import_module("prove_budget")
     finally:
         sys.path.remove(str(TOOLS))
-    if os.geteuid() != 0 or not module.GROUPS.is_dir() or not os.access(module.GROUPS, os.W_OK):
-        pytest.skip(f"needs root and control groups of version 1 at {module.GROUPS}")
+    if lacking := module.missing(module.MEMORY):
+        pytest.skip(lacking)
     return module
 
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import click
 
+from control_groups import MEMORY, memory_group, missing, run_in
 from edgemoe.sizes import format_size, parse_size
-from prove_budget import GROUPS, memory_group, run_in
 
 WORK = """
 import json, sys, time
@@ -86,7 +86,7 @@ def run(program: str, arguments: list[str], limit: int) -> dict[str, float]:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
         with memory_group(limit) as group:
-            done = run_in(group, command)
+            done = run_in([group], command)
     else:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -119,8 +119,8 @@ def main(
     size = os.path.getsize(model)
     for share in memory.split(","):
         limit = 0 if share == "none" else parse_size(share, whole=size)
-        if limit and (os.geteuid() != 0 or not GROUPS.is_dir()):
-            raise click.UsageError("a limit needs root and control groups of version 1 at /sys/fs/cgroup/memory")
+        if limit and (lacking := missing(MEMORY)):
+            raise click.UsageError(f"limit {share}: {lacking}")
         programs = ["stock", "edgemoe"] + ["repacked"] * options["repacked"]
         programs += [f"edgemoe level {level}" for level in levels.split(",")] if pack else []
         runs: dict[str, list[dict[str, float]]] = {program: [] for program in programs}

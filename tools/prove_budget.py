@@ -7,20 +7,15 @@ A share is of the model file. Needs root and control groups of version 1 (/sys/f
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
+from control_groups import MEMORY, memory_group, missing, run_in
 from edgemoe.errors import EdgeMoEError
 from edgemoe.sizes import format_size, parse_size
-
-GROUPS = Path("/sys/fs/cgroup/memory")
 
 # Runs in the group: a prompt, tokens one by one, then a state round trip and log probabilities.
 WORK = """
@@ -43,31 +38,11 @@ print(json.dumps(dict(peak=stats.peak_bytes, cache=stats.cache_bytes, prompt_tps
 """
 
 
-@contextlib.contextmanager
-def memory_group(limit: int) -> Iterator[Path]:
-    """A control group whose processes and page cache together may not exceed `limit` bytes."""
-    group = GROUPS / f"edgemoe-{os.getpid()}"
-    group.mkdir()
-    try:
-        (group / "memory.limit_in_bytes").write_text(str(limit))
-        yield group
-    finally:
-        with contextlib.suppress(OSError):  # a killed process may not be gone yet
-            group.rmdir()
-
-
-def run_in(group: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
-    def enter() -> None:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-
-    return subprocess.run(command, preexec_fn=enter, capture_output=True, text=True, check=False)
-
-
 def prove(model: str, budget: int, n_ctx: int, prompt: int, tokens: int) -> dict[str, object]:
     """Figures of one run; `killed` and `within` say how it ended."""
     with memory_group(budget) as group:
         arguments = [str(n) for n in (budget, n_ctx, prompt, tokens)]
-        done = run_in(group, [sys.executable, "-c", WORK, model, *arguments])
+        done = run_in([group], [sys.executable, "-c", WORK, model, *arguments])
         peak_of_group = int((group / "memory.max_usage_in_bytes").read_text())
     result: dict[str, object] = {"budget": budget, "killed": done.returncode == -9, "group_peak": peak_of_group}
     if done.returncode == 0:
@@ -86,8 +61,8 @@ def prove(model: str, budget: int, n_ctx: int, prompt: int, tokens: int) -> dict
 @click.option("--tokens", default=200, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(model: str, memory: str, ctx: int, prompt_tokens: int, tokens: int, as_json: bool) -> None:
-    if os.geteuid() != 0 or not GROUPS.is_dir():
-        raise click.UsageError("this needs root and control groups of version 1 at /sys/fs/cgroup/memory")
+    if lacking := missing(MEMORY):
+        raise click.UsageError(lacking)
     size = os.path.getsize(model)
     failed = False
     for share in memory.split(","):

@@ -34,7 +34,7 @@ def measure_here(job: Job) -> Measurement:
     from edgemoe import machine
 
     started = time.perf_counter()
-    llm = _open_stock(job) if job.stock else _open(job)
+    llm = open_model(job)
     load_seconds = time.perf_counter() - started
     prompt = prompt_of(llm, job.text, job.prompt_tokens)
     runs = [_Run(llm, prompt, job.tokens) for _ in range(job.repeat)]
@@ -93,6 +93,11 @@ class _Reads:
         if self._bytes is None or earlier._bytes is None:
             return None
         return (self._bytes - earlier._bytes) / tokens
+
+
+def open_model(job: Job) -> Any:
+    """The job's model, in edgemoe or in plain llama_cpp.Llama."""
+    return _open_stock(job) if job.stock else _open(job)
 
 
 def _open(job: Job) -> Any:
