@@ -18,7 +18,7 @@ from edgemoe.batching import Batch
 from stock import greedy, stock_llama
 from trained import f16_model_path
 
-OPTIONS = {"n_ctx": 1024, "n_batch": 64, "n_ubatch": 64, "n_threads": 2, "n_threads_batch": 2}
+OPTIONS = {"n_ctx": 1024, "n_batch": 64, "n_ubatch": 64, "n_threads": 1, "n_threads_batch": 1}
 TEXTS = ["Once upon a time there was a dog", "The girl went to", "It was raining", "One day, a big red bird"]
 
 
@@ -30,7 +30,7 @@ def opened(path: object, n_seq_max: int = 4, **options: object) -> Iterator[Llam
 
 def prompts(count: int, seed: int = 0) -> list[list[int]]:
     generator = random.Random(seed)
-    return [[generator.randrange(200) for _ in range(length)] for length in (9, 3, 14, 6)[:count]]
+    return [[generator.randrange(60) for _ in range(length)] for length in (9, 3, 14, 6)[:count]]
 
 
 class StockBatch:
@@ -231,7 +231,7 @@ def test_steps_cancelled_at_any_moment_lose_nothing(model_factory) -> None:
         other = threading.Thread(target=cancel)
         other.start()
         cancelled = 0
-        for _ in range(200):
+        for _ in range(60):
             try:
                 advance(batch, 1)
             except Cancelled:
@@ -239,14 +239,14 @@ def test_steps_cancelled_at_any_moment_lose_nothing(model_factory) -> None:
         ended.set()
         other.join()
         assert cancelled > 0
-        while len(batch.tokens(names[0])) < 9 + 200:  # a flag may still be set
+        while len(batch.tokens(names[0])) < 9 + 60:  # a flag may still be set
             with contextlib.suppress(Cancelled):
                 advance(batch, 1)
         found = [batch.tokens(name) for name in names]
         batch.close()
         with Batch(llm) as undisturbed:
             names = [undisturbed.add(prompt) for prompt in prompts(3)]
-            advance(undisturbed, 200)
+            advance(undisturbed, 60)
             assert [undisturbed.tokens(name) for name in names] == found
 
 
