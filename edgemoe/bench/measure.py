@@ -37,7 +37,10 @@ class Job:
     @property
     def title(self) -> str:
         """Its settings, for people."""
-        parts = [self.label, self.quality if self.quality != "exact" else None]
+        parts = [
+            f"cache {self.cache}" if self.cache and not self.stock else self.label,
+            self.quality if self.quality != "exact" else None,
+        ]
         parts.append(f"{self.sequences} sequence{'s' * (self.sequences > 1)}" if self.sequences else None)
         return ", ".join(part for part in parts if part)
 

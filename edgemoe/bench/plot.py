@@ -23,7 +23,7 @@ def check_plot(path: Path) -> None:
             import matplotlib  # noqa: F401
         except ImportError:
             raise EdgeMoEError(
-                'a PNG needs matplotlib: python -m pip install "edgemoe[plot]" (an .html needs nothing)'
+                f'{path.name} needs matplotlib: python -m pip install "matplotlib>=3.7" (an .html needs nothing)'
             ) from None
 
 

@@ -26,6 +26,7 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
 p { margin: .3rem 0; color: var(--soft); }
 svg { display: block; width: 100%; height: auto; max-width: 48rem; }
 .tick, .value { font: 12px system-ui, sans-serif; fill: var(--soft); } .value { fill: var(--ink); }
+.value.middle { paint-order: stroke; stroke: var(--page); stroke-width: 4px; }
 .end { text-anchor: end; } .middle { text-anchor: middle; }
 .grid { stroke: var(--grid); } .axis { stroke: var(--soft); } .grid, .axis { fill: none; }
 .line { fill: none; stroke-width: 2; } .peer { stroke-dasharray: 6 4; }

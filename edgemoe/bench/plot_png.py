@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from edgemoe.bench.report import TIMES, Bar, Chart, HeatMap, Report
 
@@ -23,6 +24,11 @@ _DPI = 150
 
 def save(report: Report, path: Path) -> None:
     """Writes `report` as a PNG. Raises OSError."""
+    draw(report).savefig(path, metadata={"Title": f"{report.model}: speed, time and experts in memory"})
+
+
+def draw(report: Report) -> Figure:
+    """The figure: charts, then bars, then maps, two in a row."""
     maps = [report.maps[i : i + 2] for i in range(0, len(report.maps), 2)]
     heights = [3.7]
     heights += [0.95 + 0.34 * len(report.bars)] if report.bars else []
@@ -36,7 +42,7 @@ def save(report: Report, path: Path) -> None:
         _draw_bars(rows[1].subplots(), report.bars)
     for row, heats in zip(rows[len(heights) - len(maps) :], maps, strict=True):
         _draw_maps(row, heats, report.top_bits)
-    figure.savefig(path, metadata={"Title": f"{report.model}: speed, time and experts in memory"})
+    return figure
 
 
 def _plain(axes: Any, title: str) -> None:
@@ -58,19 +64,13 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         places, values = zip(*line.points, strict=True)
         axes.plot(places, values, style, marker=marker, color=colour, linewidth=1.8, markersize=6, label=line.name)
         for place, value in line.points:
-            axes.annotate(
-                f"{value:.3g}",
-                (place, value),
-                (0, 6),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=colour,
-            )
+            place_of = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+            label = axes.annotate(f"{value:.3g}", (place, value), fontsize=8, color=colour, **place_of)
+            label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set_xlabel(chart.x, fontsize=9)
     axes.set_ylabel(chart.y, fontsize=9)
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.08, y=0.16)
+    axes.set_ylim(0, 1.18 * max((value for line in chart.lines for _, value in line.points), default=1.0))
+    axes.margins(x=0.08)
     if chart.marks:
         axes.set_xticks(chart.marks)
     axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
@@ -101,7 +101,7 @@ def _draw_maps(row: Any, heats: Sequence[HeatMap], top: float) -> None:
         cells = np.full((len(heat.bits), heat.experts), np.nan)
         for group, bits in enumerate(heat.bits):
             cells[group, : len(bits)] = bits
-        image = axes.imshow(cells, cmap=colormaps["cividis"], vmin=0, vmax=top, aspect="auto", interpolation="nearest")
+        image = axes.imshow(cells, cmap=colormaps["Blues"], vmin=0, vmax=top, aspect="auto", interpolation="nearest")
         axes.set_title(f"Experts in memory, {heat.name}", loc="left", fontsize=11, color=_INK)
         axes.set_xlabel(f"expert  (mean {heat.mean:.2f} bits per weight)", fontsize=9)
         axes.set_ylabel("layer", fontsize=9)

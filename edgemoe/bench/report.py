@@ -111,15 +111,22 @@ def _seconds(result: Measurement) -> tuple[float | None, ...]:
 
 def _by_budget(results: Sequence[Measurement], peers: Sequence[Peer]) -> Chart:
     points: dict[str, list[tuple[float | None, float]]] = {}
+    largest = max([*(_memory(result) for result in results), *(peer.budget for peer in peers)], default=GIB)
+    name, size = ("GiB", GIB) if largest >= GIB else ("MiB", MIB)
     for result in results:
-        place = None if result.quality is None else (result.budget_bytes or result.peak_bytes or 0) / GIB
+        place = None if result.quality is None else _memory(result) / size
         points.setdefault(result.quality or "llama.cpp", []).append((place, result.decode_tps or 0.0))
-    lines = [Line(name, _sorted(found)) for name, found in points.items()]
+    lines = [Line(quality, _sorted(found)) for quality, found in points.items()]
     others: dict[str, list[tuple[float | None, float]]] = {}
     for peer in peers:
-        others.setdefault(peer.name, []).append((peer.budget / GIB, peer.tok_s))
-    lines += [Line(name, _sorted(found), peer=True) for name, found in others.items()]
-    return Chart("Speed by memory budget", "memory budget, GiB", "tokens per second", lines)
+        others.setdefault(peer.name, []).append((peer.budget / size, peer.tok_s))
+    lines += [Line(program, _sorted(found), peer=True) for program, found in others.items()]
+    return Chart("Speed by memory budget", f"memory budget, {name}", "tokens per second", lines)
+
+
+def _memory(result: Measurement) -> int:
+    """What the process was allowed, or took where there was no limit."""
+    return result.budget_bytes or result.peak_bytes or 0
 
 
 def _by_sequences(results: Sequence[Measurement]) -> list[Chart]:

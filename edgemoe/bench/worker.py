@@ -40,7 +40,7 @@ def measure_here(job: Job) -> Measurement:
     result = Measurement(
         job.label,
         load_seconds=load_seconds,
-        budget_bytes=None if job.stock else llm.stats().budget_bytes,
+        budget_bytes=None if job.stock or job.cache else llm.stats().budget_bytes,
         prompt_tps=job.prompt_tokens * (job.sequences or 1) / medians["time_to_first_token"],
         first_time_to_first_token=runs[0].time_to_first_token,
         peak_bytes=machine.peak_rss(),
