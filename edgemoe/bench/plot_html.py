@@ -19,7 +19,7 @@ _STYLE = """
     --s0: #56b4e9; --s1: #ff914d; --s2: #35c99d; --s3: #e79bc9; --s4: #f0b83f; --s5: #9fd6f5;
     --t0: #f08a4b; --t1: #4aa3e0; --t2: #7b8087; --cell: #6cc1f5; }
 }
-body { margin: 0 auto; padding: 1.5rem; max-width: 60rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; padding: 1.5rem; max-width: 64rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
@@ -36,8 +36,9 @@ svg { display: block; width: 100%; height: auto; max-width: 48rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: .3rem 0; list-style: none;
   font-size: .9rem; }
 .legend svg { display: inline-block; width: 28px; height: 14px; margin-right: .4rem; vertical-align: -2px; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding: .3rem 0; }
+th, td { padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } td.bits { white-space: normal; text-align: left; }
 .error { white-space: pre-wrap; } details { margin: .4rem 0; } summary { cursor: pointer; color: var(--soft); }
 .ramp { display: inline-block; width: 8rem; height: .8rem; vertical-align: -1px; border: 1px solid var(--grid);

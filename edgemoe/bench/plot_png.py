@@ -35,6 +35,7 @@ def draw(report: Report) -> Figure:
     heights += [max(0.9 + min(0.2 * max(len(heat.bits) for heat in row), 4.0), 1.7) for row in maps]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), dpi=_DPI, layout="constrained")
     figure.suptitle(report.model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.09)
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axes, chart in zip(rows[0].subplots(1, len(report.charts), squeeze=False)[0], report.charts, strict=True):
         _draw_chart(axes, chart)
@@ -64,12 +65,13 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         places, values = zip(*line.points, strict=True)
         axes.plot(places, values, style, marker=marker, color=colour, linewidth=1.8, markersize=6, label=line.name)
         for place, value in line.points:
-            place_of = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+            away = -14 if chart.crowded(place, value) else 7
+            place_of = {"xytext": (0, away), "textcoords": "offset points", "ha": "center"}
             label = axes.annotate(f"{value:.3g}", (place, value), fontsize=8, color=colour, **place_of)
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set_xlabel(chart.x, fontsize=9)
     axes.set_ylabel(chart.y, fontsize=9)
-    axes.set_ylim(0, 1.18 * max((value for line in chart.lines for _, value in line.points), default=1.0))
+    axes.set_ylim(0, 1.18 * chart.largest)
     axes.margins(x=0.08)
     if chart.marks:
         axes.set_xticks(chart.marks)

@@ -36,6 +36,15 @@ class Chart:
     lines: list[Line]
     marks: list[float] | None = None
 
+    @property
+    def largest(self) -> float:
+        return max((y for line in self.lines for _, y in line.points), default=1.0)
+
+    def crowded(self, x: float | None, y: float) -> bool:
+        """Whether another point is so close above that a figure has its place below (x, y)."""
+        others = (point for line in self.lines for point in line.points if point[0] == x)
+        return any(y < other < y + 0.1 * self.largest for _, other in others)
+
 
 @dataclass(frozen=True)
 class Bar:

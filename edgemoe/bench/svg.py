@@ -36,7 +36,7 @@ def chart(drawn: Chart) -> str:
     points = [point for line in drawn.lines for point in line.points]
     xs = [x for x, _ in points if x is not None]
     x_ticks = [0.0, *(drawn.marks or [])] if drawn.marks else ticks(max(xs, default=1.0))
-    y_ticks = ticks(max((y for _, y in points), default=1.0) * 1.05)
+    y_ticks = ticks(drawn.largest * 1.05)
     right, top = max(x_ticks[-1], max(xs, default=1.0)) * 1.04, y_ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -72,7 +72,8 @@ def _line(line: Line, number: int, places: Sequence[tuple[float, float]], drawn:
         title = escape(f"{line.name}: {value:.4g} {drawn.y} at {at:.3g} ({drawn.x})")
         shape = f'<path class="mark {series(number)}" d="{marker(number)}"><title>{title}</title></path>'
         parts.append(f'<g transform="translate({x:.1f} {y:.1f})">{shape}</g>')
-        parts.append(f'<text class="value middle" x="{x:.1f}" y="{y - 10:.1f}">{value:.3g}</text>')
+        beside = y + (20 if drawn.crowded(at, value) else -10)
+        parts.append(f'<text class="value middle" x="{x:.1f}" y="{beside:.1f}">{value:.3g}</text>')
     return "".join(parts)
 
 
