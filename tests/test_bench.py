@@ -73,10 +73,10 @@ def test_progress_is_told_each_job(model: Path) -> None:
 
 
 def test_the_time_of_a_token_is_split(model: Path) -> None:
-    result = measure(job(model, "250MiB"))
+    result = measure(job(model, "250MiB", repeat=1))
     parts = [result.wait_seconds, result.expert_seconds, result.rest_seconds]
     assert all(part > 0 for part in parts)
-    assert sum(parts) == pytest.approx(1 / result.decode_tps, rel=0.5)  # medians of two runs, each for itself
+    assert sum(parts) == pytest.approx(1 / result.decode_tps, rel=0.02)
     assert result.resident_bits is None
 
 
