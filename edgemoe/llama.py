@@ -52,6 +52,7 @@ class Llama(llama_cpp.Llama):
         read_ahead: read the experts that the next layer will probably use while this one computes.
         trace: file to record routing to, for `tools/replay_trace.py`.
         n_ctx: context in tokens; None or 0 takes the trained one, or less where the budget asks for it.
+        n_seq_max: sequences that share the context, n_ctx / n_seq_max tokens for each (see batching.Batch).
         **kwargs: every other argument of llama_cpp.Llama.
 
     Raises:
@@ -71,6 +72,7 @@ class Llama(llama_cpp.Llama):
         read_ahead: bool = True,
         trace: str | os.PathLike[str] | None = None,
         n_ctx: int | None = None,
+        n_seq_max: int = 1,
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         verbose: bool = False,
@@ -79,7 +81,7 @@ class Llama(llama_cpp.Llama):
         set_verbose(verbose)
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
-        )
+        ) | dict(n_seq_max=n_seq_max)
         self.notes: list[str] = []
         self._turns = Turns()
         self._keep_rows = "all" if kwargs.pop("logits_all", False) else "newest"
@@ -95,6 +97,7 @@ class Llama(llama_cpp.Llama):
         self._residence = Residence(
             os.fspath(model_path),
             n_ctx=n_ctx,
+            n_seq_max=n_seq_max,
             quality=quality,
             io_threads=io_threads,
             read_ahead=read_ahead,
@@ -121,6 +124,7 @@ class Llama(llama_cpp.Llama):
             if kwargs.get("lora_path") and not self._lora_adapter:  # llama_cpp takes a null pointer for an adapter
                 raise failure(ValueError(f"the adapter {kwargs['lora_path']} cannot be used"))
         self._logits_all = True  # rows are kept as they are asked for, so nothing is ruled out in advance
+        self._n_ctx = llama_cpp.llama_n_ctx_seq(self._ctx.ctx)  # of one sequence; n_ctx() is all of them
         self.input_ids = np.zeros(self._n_ctx, dtype=np.intc)  # llama.cpp rounds n_ctx up; the parent's array does not
         # Weak, so that dropping the last reference to the model frees it at once.
         newest, decode = weakref.WeakMethod(self._newest_logits), weakref.WeakMethod(self._decode)
@@ -282,7 +286,7 @@ class Llama(llama_cpp.Llama):
             self._after_failure()
             self._residence.raise_failure(code)
         self._residence.raise_kept_error()
-        self._clock.add(batch.batch.n_tokens, time.perf_counter() - started)
+        self._clock.add(batch.batch.n_tokens, time.perf_counter() - started, getattr(batch, "sequences", 1))
 
     def _after_failure(self) -> None:
         self._requires_eval = True
@@ -365,6 +369,10 @@ class Llama(llama_cpp.Llama):
     def expert_groups(self) -> list[str]:
         """Names of the groups of experts that are routed together: layer and family, as in "blk.3.exps"."""
         return self._residence.group_names
+
+    def resident_bits(self) -> dict[str, list[float]]:
+        """For each group (see `expert_groups`): bits per weight of each expert that are in memory now."""
+        return self._residence.resident_bits()
 
     def stats(self) -> Stats:
         """Counters since the model was loaded."""

@@ -47,6 +47,7 @@ class Residence:
         path: str,
         *,
         n_ctx: int | None,
+        n_seq_max: int,
         memory: int | str | None,
         cache: int | float | str | None,
         quality: str | float,
@@ -57,6 +58,7 @@ class Residence:
     ) -> None:
         if io_threads is not None and not 1 <= io_threads <= 64:
             raise EdgeMoEError(f"io_threads={io_threads} is out of range: use 1 to 64")
+        self._n_seq_max = _checked_sequences(n_seq_max, arguments)
         self.notes: list[str] = []
         self.plan: Plan | None = None
         self._file = open_model(path)
@@ -122,7 +124,7 @@ class Residence:
             type_k=arguments.get("type_k"),
             type_v=arguments.get("type_v"),
             flash_attn=bool(arguments.get("flash_attn", False)),
-            n_seq_max=min(n_batch, bindings.llama_max_parallel_sequences()) if embeddings else 1,
+            n_seq_max=min(n_batch, bindings.llama_max_parallel_sequences()) if embeddings else self._n_seq_max,
             embeddings=embeddings,
             swa_full=arguments.get("swa_full"),
             offload_kqv=arguments.get("offload_kqv", True),
@@ -146,7 +148,7 @@ class Residence:
     def loading(self) -> Iterator[Callable[[Exception], EdgeMoEError]]:
         """Model loads of this thread show llama.cpp the stream; yields what turns its refusal into our error."""
         hook = self._load if self._summary.experts else None
-        with collected_log() as log, library.model_load(hook):
+        with collected_log() as log, library.model_load(hook, self._n_seq_max):
 
             def failure(error: Exception) -> EdgeMoEError:
                 self.raise_kept_error()
@@ -267,6 +269,11 @@ class Residence:
             for group, (_, experts, _) in enumerate(self._engine.groups()):
                 self._engine.set_levels(group, [asked.top_level + 1] * experts)
 
+    def resident_bits(self) -> dict[str, list[float]]:
+        """By group, bits per weight of each expert that are in memory; groups that llama.cpp left out have none."""
+        bits = dict(zip(self.group_names, self._engine.resident_bits(), strict=True))
+        return {group: experts for group, experts in bits.items() if experts}
+
     def observe(self, groups: Sequence[int]) -> None:
         self._engine.observe(list(groups))
 
@@ -307,3 +314,12 @@ class Residence:
             loans.end()
         self.__dict__.pop("_engine", None)
         machine.return_free_memory()
+
+
+def _checked_sequences(n_seq_max: int, arguments: dict[str, Any]) -> int:
+    most = min(bindings.llama_max_parallel_sequences(), arguments.get("n_batch", 512))
+    if not 1 <= n_seq_max <= most:
+        raise EdgeMoEError(f"n_seq_max={n_seq_max} is out of range: use 1 to {most}, and at most n_batch")
+    if n_seq_max > 1 and arguments.get("embedding"):
+        raise EdgeMoEError(f"n_seq_max={n_seq_max} and embedding=True exclude each other: use one model for each")
+    return n_seq_max

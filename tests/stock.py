@@ -9,20 +9,29 @@ import llama_cpp.llama_cpp as bindings
 import numpy as np
 
 
-def stock_llama(path: object, **kwargs: Any) -> llama_cpp.Llama:
-    """A `llama_cpp.Llama` with use_extra_bufts=False, for which its constructor has no argument."""
-    original = bindings.llama_model_default_params
+def stock_llama(path: object, *, n_seq_max: int = 1, **kwargs: Any) -> llama_cpp.Llama:
+    """A `llama_cpp.Llama` with use_extra_bufts=False and for `n_seq_max` sequences: its constructor has no arguments
+    for them."""
+    original, original_context = bindings.llama_model_default_params, bindings.llama_context_default_params
 
     def without_repacking() -> Any:
         params = original()
         params.use_extra_bufts = False
         return params
 
+    def for_sequences() -> Any:
+        params = original_context()
+        params.n_seq_max = n_seq_max
+        return params
+
     bindings.llama_model_default_params = without_repacking
+    if n_seq_max > 1:
+        bindings.llama_context_default_params = for_sequences
     try:
         return llama_cpp.Llama(str(path), verbose=False, **kwargs)
     finally:
         bindings.llama_model_default_params = original
+        bindings.llama_context_default_params = original_context
 
 
 def last_logits(llm: llama_cpp.Llama) -> np.ndarray:

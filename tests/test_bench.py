@@ -10,7 +10,7 @@ import pytest
 
 from edgemoe.bench.measure import Job, Measurement, measure, measure_all
 from edgemoe.bench.tables import COLUMNS, markdown, plain
-from edgemoe.bench.texts import ENGLISH, prompt_of
+from edgemoe.bench.texts import ENGLISH, prompt_of, prompts_of
 from edgemoe.cli import main
 from edgemoe.errors import EdgeMoEError
 from models import write_model
@@ -72,11 +72,51 @@ def test_progress_is_told_each_job(model: Path) -> None:
     assert told == ["1MiB", "2MiB"]
 
 
-def test_prompt_has_the_wanted_length() -> None:
-    class Letters:
-        def tokenize(self, text: bytes, add_bos: bool, special: bool) -> list[int]:
-            return [0] * add_bos + list(text)
+def test_the_time_of_a_token_is_split(model: Path) -> None:
+    result = measure(job(model, "250MiB", repeat=1))
+    parts = [result.wait_seconds, result.expert_seconds, result.rest_seconds]
+    assert all(part > 0 for part in parts)
+    assert sum(parts) == pytest.approx(1 / result.decode_tps, rel=0.02)
+    assert result.resident_bits is None
 
+
+def test_experts_in_memory_are_told_on_request(model: Path) -> None:
+    small, large = (measure(job(model, size, residency=True)) for size in ("250MiB", "1GiB"))
+    means = []
+    for result in (small, large):
+        assert [len(bits) for bits in result.resident_bits.values()] == [64] * 4
+        means.append(sum(map(sum, result.resident_bits.values())) / 256)
+    assert 0 < means[0] < means[1] <= 16
+
+
+def test_sequences_that_decode_together_read_less(model: Path) -> None:
+    common = {"memory": "1GiB", "cache": "20%", "tokens": 6, "repeat": 1}
+    one, many = (measure(job(model, "1GiB", sequences=n, **common)) for n in (1, 32))
+    for result, count in ((one, 1), (many, 32)):
+        assert result.error is None
+        assert result.sequences == count
+        assert result.sequence_tps == pytest.approx(result.decode_tps / count)
+    assert many.bytes_per_token < 0.6 * one.bytes_per_token
+    assert one.title == "cache 20%, 1 sequence"
+
+
+class Letters:
+    """A tokenizer of bytes."""
+
+    def tokenize(self, text: bytes, add_bos: bool, special: bool) -> list[int]:
+        return [0] * add_bos + list(text)
+
+
+def test_prompts_of_sequences_are_different_pieces() -> None:
+    prompts = prompts_of(Letters(), ENGLISH, 100, 5)
+    assert [len(prompt) for prompt in prompts] == [100] * 5
+    assert [prompt[0] for prompt in prompts] == [0] * 5
+    assert b"".join(bytes(prompt[1:]) for prompt in prompts) == ENGLISH.encode()[: 5 * 99]
+    assert len({bytes(prompt) for prompt in prompts_of(Letters(), "short text", 7, 5)}) == 5
+    assert prompts_of(Letters(), "x", 1, 2) == [[0], [0]]
+
+
+def test_prompt_has_the_wanted_length() -> None:
     for count in (1, 10, 5000):
         tokens = prompt_of(Letters(), ENGLISH, count)
         assert len(tokens) == count
@@ -85,15 +125,19 @@ def test_prompt_has_the_wanted_length() -> None:
 
 def test_tables() -> None:
     rows = [
-        Measurement("2GiB", 1.0, 2.0, 0.5, 20.0, 10.0, 0.5, 3 << 20, 1 << 30),
+        Measurement("2GiB", decode_tps=10.0, hit_rate=0.5, bytes_per_token=3 << 20, quality="exact"),
         Measurement("llama.cpp", error="killed"),
     ]
     for table in (plain(rows), markdown(rows)):
-        assert all(column in table for column in COLUMNS)
+        assert all(column in table for column in set(COLUMNS) - {"quality", "sequences", "tok/s each"})
+        assert not any(column in table for column in ("quality", "sequences", "tok/s each"))
         assert "50.0%" in table
         assert "3.00 MiB" in table
         assert "llama.cpp: killed" in table
     assert markdown(rows).splitlines()[1].startswith("| --- | ---: |")
+    rows.append(Measurement("2GiB", decode_tps=30.0, quality="fixed:2", sequences=4))
+    assert all(column in plain(rows) for column in COLUMNS)
+    assert "7.50" in plain(rows)
 
 
 def test_command(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

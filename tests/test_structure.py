@@ -31,13 +31,14 @@ PYTHON = {
     "loans": {"budget", "errors", "sizes"},
     "residence": _MODEL | {"budget", "loans"},
     "llama": _MODEL | {"residence"},
+    "batching": _RUNTIME,
     "calibrate": _RUNTIME,
     "chat": _RUNTIME,
-    "bench": _RUNTIME,
-    "server": _RUNTIME | {"routing", "cloud"},
+    "bench": _RUNTIME | {"batching"},
+    "server": _RUNTIME | {"batching", "routing", "cloud"},
     "cloud": {"errors"},
     "routing": {"errors", "sizes"},  # nothing of the runtime
-    "cli": _RUNTIME | {"calibrate", "chat", "bench", "server", "cloud", "routing", "__init__"},
+    "cli": _RUNTIME | {"batching", "calibrate", "chat", "bench", "server", "cloud", "routing", "__init__"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

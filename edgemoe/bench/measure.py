@@ -29,6 +29,20 @@ class Job:
     quality: str = "exact"
     stock: bool = False
     """Plain llama_cpp.Llama, for comparison."""
+    sequences: int | None = None
+    """Decoded together, each with a prompt and a context of its own; None: one, as `Llama.generate` does it."""
+    residency: bool = False
+    """Tell which experts are in memory in the end."""
+
+    @property
+    def title(self) -> str:
+        """Its settings, for people."""
+        parts = [
+            f"cache {self.cache}" if self.cache and not self.stock else self.label,
+            self.quality if self.quality != "exact" else None,
+        ]
+        parts.append(f"{self.sequences} sequence{'s' * (self.sequences > 1)}" if self.sequences else None)
+        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,16 @@ class Measurement:
     """Medians over the runs, in seconds, tokens per second and bytes; or the error that prevented them.
 
     The prompt's speed includes taking the first token. `hit_rate` and `bytes_per_token` are those of decoding; for
-    stock llama.cpp the bytes are what the system read for the process, and it has no hit rate.
+    stock llama.cpp the bytes are what the system read for the process, and it has no hit rate. Of several sequences,
+    speeds are those of all together, and the time to first token is that until each has one.
     """
 
     label: str
+    title: str = ""
+    quality: str | None = None
+    """None: stock llama.cpp."""
+    sequences: int | None = None
+    budget_bytes: int | None = None
     load_seconds: float | None = None
     first_time_to_first_token: float | None = None
     """Of the first run, when nothing was cached."""
@@ -49,7 +69,19 @@ class Measurement:
     hit_rate: float | None = None
     bytes_per_token: float | None = None
     peak_bytes: int | None = None
+    wait_seconds: float | None = None
+    """Of a decoded token: during which computing waited for a read."""
+    expert_seconds: float | None = None
+    """Computing experts."""
+    rest_seconds: float | None = None
+    resident_bits: dict[str, list[float]] | None = None
+    """In the end, by group of experts: bits per weight of each expert in memory."""
     error: str | None = None
+
+    @property
+    def sequence_tps(self) -> float | None:
+        """Decoded tokens per second of each sequence."""
+        return self.decode_tps / self.sequences if self.decode_tps and self.sequences else None
 
 
 def measure_all(jobs: Iterable[Job], progress: Callable[[Job], None] | None = None) -> list[Measurement]:
@@ -70,6 +102,11 @@ def measure_all(jobs: Iterable[Job], progress: Callable[[Job], None] | None = No
 
 def measure(job: Job) -> Measurement:
     """Measure one job in a fresh process; what goes wrong there is the result's `error`."""
+    settings = {"title": job.title, "sequences": job.sequences, "quality": None if job.stock else job.quality}
+    return dataclasses.replace(_measured(job), **settings)
+
+
+def _measured(job: Job) -> Measurement:
     done = subprocess.run(
         [sys.executable, "-m", "edgemoe.bench.worker"],
         input=json.dumps(dataclasses.asdict(job)),

@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgemoe.bench.measure import Measurement
 from edgemoe.sizes import format_size
 
-COLUMNS = ("memory", "load s", "first token s", "prompt tok/s", "decode tok/s", "hits", "read/token", "peak")
+_Cell = Callable[[Measurement], str]
 
 
-def cells(result: Measurement) -> tuple[str, ...]:
-    """One row under COLUMNS; what is not known is a dash."""
-    return (
-        result.label,
-        _number(result.load_seconds, ".2f"),
-        _number(result.time_to_first_token, ".2f"),
-        _number(result.prompt_tps, ".1f"),
-        _number(result.decode_tps, ".2f"),
-        _number(result.hit_rate, ".1%"),
-        "-" if result.bytes_per_token is None else format_size(result.bytes_per_token),
-        "-" if result.peak_bytes is None else format_size(result.peak_bytes),
-    )
+def _number(form: str, name: str, scale: float = 1) -> _Cell:
+    def cell(result: Measurement) -> str:
+        value = getattr(result, name)
+        return "-" if value is None else format(value * scale, form)
+
+    return cell
+
+
+def _size(name: str) -> _Cell:
+    def cell(result: Measurement) -> str:
+        value = getattr(result, name)
+        return "-" if value is None else format_size(value)
+
+    return cell
+
+
+COLUMNS: dict[str, _Cell] = {
+    "memory": lambda result: result.label,
+    "quality": lambda result: result.quality or "-",
+    "sequences": _number("d", "sequences"),
+    "load s": _number(".2f", "load_seconds"),
+    "first token s": _number(".2f", "time_to_first_token"),
+    "prompt tok/s": _number(".1f", "prompt_tps"),
+    "decode tok/s": _number(".2f", "decode_tps"),
+    "tok/s each": _number(".2f", "sequence_tps"),
+    "hits": _number(".1%", "hit_rate"),
+    "read/token": _size("bytes_per_token"),
+    "peak": _size("peak_bytes"),
+}
+"""What a row shows, by title; what is not known is a dash."""
+
+SPLIT = {
+    "wait ms": _number(".1f", "wait_seconds", 1e3),
+    "experts ms": _number(".1f", "expert_seconds", 1e3),
+    "rest ms": _number(".1f", "rest_seconds", 1e3),
+}
+"""Where the time of a decoded token goes."""
+
+
+def rows(results: Sequence[Measurement], columns: dict[str, _Cell] = COLUMNS) -> list[list[str]]:
+    """The titles, and a row for each result. Settings that no two results differ in have no column."""
+    left_out = set()
+    if len({result.quality for result in results} - {None}) < 2:
+        left_out.add("quality")
+    if not any(result.sequences for result in results):
+        left_out |= {"sequences", "tok/s each"}
+    shown = {title: cell for title, cell in columns.items() if title not in left_out}
+    return [list(shown), *([cell(result) for cell in shown.values()] for result in results)]
 
 
 def markdown(results: Sequence[Measurement]) -> str:
     """A table for a document; errors stand below it."""
-    rows = [COLUMNS, ("---",) + ("---:",) * (len(COLUMNS) - 1), *map(cells, results)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    titles, *cells = rows(results)
+    lines = ["| " + " | ".join(row) + " |" for row in [titles, ["---"] + ["---:"] * (len(titles) - 1), *cells]]
     return "\n".join([*lines, *_errors(results)])
 
 
 def plain(results: Sequence[Measurement]) -> str:
     """A table for a terminal; errors stand below it."""
-    return "\n".join([aligned([COLUMNS, *map(cells, results)]), *_errors(results)])
+    return "\n".join([aligned(rows(results)), *_errors(results)])
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(table: Sequence[Sequence[str]]) -> str:
     """Rows of equal length as lines: the first column to the left, figures to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
-    for label, *figures in rows:
+    for label, *figures in table:
         shown = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
         lines.append("  ".join([label.ljust(widths[0]), *shown]))
     return "\n".join(lines)
 
 
 def _errors(results: Sequence[Measurement]) -> list[str]:
-    return [f"\n{result.label}: {result.error}" for result in results if result.error]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return [f"\n{result.title or result.label}: {result.error}" for result in results if result.error]

@@ -23,3 +23,12 @@ def prompt_of(llm: Any, text: str, count: int) -> list[int]:
     while once and len(tokens) < count:
         tokens += once
     return tokens[:count]
+
+
+def prompts_of(llm: Any, text: str, count: int, sequences: int) -> list[list[int]]:
+    """A prompt of `count` tokens for each of `sequences`: consecutive pieces of `text`, repeated as often as needed."""
+    begin: list[int] = llm.tokenize(b"", add_bos=True, special=True)[:count]
+    once: list[int] = llm.tokenize(text.encode(), add_bos=False, special=True)
+    piece = count - len(begin)
+    tokens = once * (piece * sequences // max(1, len(once)) + 1)
+    return [begin + tokens[i * piece : (i + 1) * piece] for i in range(sequences)]

@@ -9,10 +9,9 @@ import time
 from statistics import median
 from typing import Any
 
-import psutil
-
 from edgemoe.bench.measure import Job, Measurement
-from edgemoe.bench.texts import prompt_of
+from edgemoe.bench.runs import ParallelRun, Run, SingleRun
+from edgemoe.bench.texts import prompt_of, prompts_of
 from edgemoe.errors import EdgeMoEError
 
 
@@ -36,63 +35,36 @@ def measure_here(job: Job) -> Measurement:
     started = time.perf_counter()
     llm = open_model(job)
     load_seconds = time.perf_counter() - started
-    prompt = prompt_of(llm, job.text, job.prompt_tokens)
-    runs = [_Run(llm, prompt, job.tokens) for _ in range(job.repeat)]
-    hit_rates = [run.hit_rate for run in runs if run.hit_rate is not None]
-    read = [run.bytes_per_token for run in runs if run.bytes_per_token is not None]
+    runs = _runs(llm, job)
+    medians = {name: _median([getattr(run, name) for run in runs]) for name in _MEDIANS}
     result = Measurement(
         job.label,
         load_seconds=load_seconds,
+        budget_bytes=None if job.stock or job.cache else llm.stats().budget_bytes,
+        prompt_tps=job.prompt_tokens * (job.sequences or 1) / medians["time_to_first_token"],
         first_time_to_first_token=runs[0].time_to_first_token,
-        time_to_first_token=median(run.time_to_first_token for run in runs),
-        prompt_tps=len(prompt) / median(run.time_to_first_token for run in runs),
-        decode_tps=median(run.decode_tps for run in runs),
-        hit_rate=median(hit_rates) if hit_rates else None,
-        bytes_per_token=median(read) if read else None,
         peak_bytes=machine.peak_rss(),
+        resident_bits=llm.resident_bits() if job.residency and not job.stock else None,
+        **medians,
     )
     llm.close()
     return result
 
 
-class _Run:
-    """One prompt and its greedy continuation, from an empty context."""
-
-    def __init__(self, llm: Any, prompt: list[int], tokens: int) -> None:
-        llm.reset()
-        started = time.perf_counter()
-        stream = llm.generate(prompt, temp=0.0)
-        next(stream)
-        first = time.perf_counter()
-        before = _Reads(llm)
-        for _ in range(tokens - 1):
-            next(stream)
-        ended = time.perf_counter()
-        after = _Reads(llm)
-        stream.close()
-        self.time_to_first_token = first - started
-        self.decode_tps = (tokens - 1) / (ended - first)
-        self.hit_rate = after.hit_rate_since(before)
-        self.bytes_per_token = after.bytes_since(before, tokens - 1)
+_MEDIANS = [field.name for field in dataclasses.fields(Run)]
 
 
-class _Reads:
-    """What was read from disk so far: by edgemoe's own count, or the system's for stock llama.cpp."""
+def _runs(llm: Any, job: Job) -> list[Run]:
+    if job.sequences is None:
+        prompt = prompt_of(llm, job.text, job.prompt_tokens)
+        return [SingleRun(llm, prompt, job.tokens) for _ in range(job.repeat)]
+    prompts = prompts_of(llm, job.text, job.prompt_tokens, job.sequences)
+    return [ParallelRun(llm, prompts, job.tokens) for _ in range(job.repeat)]
 
-    def __init__(self, llm: Any) -> None:
-        self._stats = llm.stats() if hasattr(llm, "stats") else None
-        process = psutil.Process()
-        self._bytes = process.io_counters().read_bytes if hasattr(process, "io_counters") else None
 
-    def hit_rate_since(self, earlier: _Reads) -> float | None:
-        return self._stats.since(earlier._stats).hit_rate if self._stats else None
-
-    def bytes_since(self, earlier: _Reads, tokens: int) -> float | None:
-        if self._stats:
-            return float(self._stats.bytes_read - earlier._stats.bytes_read) / tokens
-        if self._bytes is None or earlier._bytes is None:
-            return None
-        return (self._bytes - earlier._bytes) / tokens
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def open_model(job: Job) -> Any:
@@ -103,7 +75,8 @@ def open_model(job: Job) -> Any:
 def _open(job: Job) -> Any:
     from edgemoe.llama import Llama
 
-    return Llama(job.model, memory=job.memory, cache=job.cache, quality=job.quality, **_common(job))
+    settings = {"memory": job.memory, "cache": job.cache, "quality": job.quality, "n_seq_max": job.sequences or 1}
+    return Llama(job.model, **settings, **_common(job))
 
 
 def _open_stock(job: Job) -> Any:
@@ -126,7 +99,8 @@ def _common(job: Job) -> dict[str, Any]:
     from edgemoe import machine
 
     threads = job.threads or machine.processors()
-    return {"n_ctx": job.ctx, "n_threads": threads, "n_threads_batch": threads, "verbose": False}
+    n_ctx = job.ctx * (job.sequences or 1)
+    return {"n_ctx": n_ctx, "n_threads": threads, "n_threads_batch": threads, "verbose": False}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +14,22 @@ from edgemoe.cli import options
 from edgemoe.errors import EdgeMoEError
 
 if TYPE_CHECKING:
-    from edgemoe.bench.measure import Job
+    from edgemoe.bench.measure import Job, Measurement
+    from edgemoe.bench.peers import Peer
 
 
 @click.command()
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE,...", default="auto", show_default=True, help="Budgets of the process.")
 @options.cache
-@options.quality
+@click.option(
+    "--quality",
+    metavar="QUALITY,...",
+    default="exact",
+    show_default=True,
+    help="exact, or of a pack fixed:2, fixed:3 and so on, to compare.",
+)
+@click.option("--parallel", metavar="N,...", help="Decode so many sequences together, each with a text of its own.")
 @click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", default=128, show_default=True)
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", default=64, show_default=True, help="To generate.")
 @click.option(
@@ -30,11 +40,26 @@ if TYPE_CHECKING:
 @click.option("--text", "text_file", type=options.MODEL_FILE, help="The prompt's source.  [default: English prose]")
 @click.option("--stock", is_flag=True, help="Measure plain llama.cpp, which maps the file, too.")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+@click.option(
+    "--plot",
+    "plots",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="Draw speed, time and experts in memory: .png or .html. May be given twice.",
+)
+@click.option(
+    "--peer-csv",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw other programs' figures, too: columns name, budget, tok_s.",
+)
 def command(
     model: str,
     memory: str,
     cache: str | None,
     quality: str,
+    parallel: str | None,
     prompt_tokens: int,
     tokens: int,
     repeat: int,
@@ -43,36 +68,46 @@ def command(
     text_file: str | None,
     stock: bool,
     output: str,
+    plots: tuple[Path, ...],
+    peer_csv: Path | None,
 ) -> None:
     """Measure load time, prompt and decode speed, hit rate and peak memory of MODEL.
 
-    Each budget is measured in a process of its own, so that the peak is its own. Decoding is greedy.
+    Each setting is measured in a process of its own, so that the peak is its own. Decoding is greedy.
     """
     from edgemoe.bench.measure import Job, measure_all
-    from edgemoe.packs.summary import open_model
 
     needed = prompt_tokens + tokens
     if ctx is not None and ctx < needed:
         message = f"{ctx} tokens do not hold the prompt and the answer: at least {needed}"
         raise click.BadParameter(message, param_hint="--ctx")
-    common = Job(
-        "", model, None, prompt_tokens, tokens, repeat, ctx or needed, _text(text_file), threads, cache, quality
-    )
-    jobs = [dataclasses.replace(common, label=budget, memory=budget) for budget in _budgets(memory)]
+    sequences = _sequences(parallel)
+    peers = _prepare(plots, peer_csv, sequences)
+    text = _text(text_file, sequences)
+    common = Job("", model, None, prompt_tokens, tokens, repeat, ctx or needed, text, threads, cache)
+    common = dataclasses.replace(common, residency=bool(plots))
+    jobs = [
+        dataclasses.replace(common, label=budget, memory=budget, quality=wanted, sequences=count)
+        for budget, wanted, count in itertools.product(_budgets(memory), _parts(quality, "--quality"), sequences)
+    ]
     if stock:
-        if open_model(model).levels:
-            message = "llama.cpp cannot run packs: measure the model that it was made of"
-            raise click.BadParameter(message, param_hint="--stock")
-        jobs.append(dataclasses.replace(common, label="llama.cpp", stock=True))
+        jobs.append(_stock(common, sequences))
     results = measure_all(jobs, _Progress(len(jobs)).tell)
-    if output == "json":
-        from edgemoe.cli.console import print_json
+    _print(results, output)
+    for path in plots:
+        from edgemoe.bench.plot import write_plot
 
-        print_json([dataclasses.asdict(result) for result in results])
-        return
+        write_plot(path, Path(model).name, results, peers)
+
+
+def _print(results: Sequence[Measurement], output: str) -> None:
     from edgemoe.bench.tables import markdown, plain
+    from edgemoe.cli.console import print_json
 
-    click.echo(markdown(results) if output == "md" else plain(results))
+    if output == "json":
+        print_json([dataclasses.asdict(result) for result in results])
+    else:
+        click.echo(markdown(results) if output == "md" else plain(results))
 
 
 class _Progress:
@@ -82,26 +117,72 @@ class _Progress:
 
     def tell(self, job: Job) -> None:
         self._started += 1
-        click.echo(f"[{self._started}/{self._total}] measuring {job.label}", err=True)
+        click.echo(f"[{self._started}/{self._total}] measuring {job.title}", err=True)
+
+
+def _prepare(plots: Sequence[Path], peer_csv: Path | None, sequences: Sequence[int | None]) -> list[Peer]:
+    """The peers to draw. What would keep plots from being drawn is an error now, not after the measurements."""
+    from edgemoe.bench.peers import read_peers
+    from edgemoe.bench.plot import check_plot
+
+    for path in plots:
+        check_plot(path)
+    if peer_csv is None:
+        return []
+    if not plots:
+        raise click.BadParameter("there is nothing to draw them in: add --plot FILE", param_hint="--peer-csv")
+    if sequences != [None]:
+        message = "they are drawn by memory budget, and --parallel by sequences: use one of the two"
+        raise click.BadParameter(message, param_hint="--peer-csv")
+    return read_peers(peer_csv)
+
+
+def _stock(common: Job, sequences: Sequence[int | None]) -> Job:
+    from edgemoe.packs.summary import open_model
+
+    if open_model(common.model).levels:
+        message = "llama.cpp cannot run packs: measure the model that it was made of"
+        raise click.BadParameter(message, param_hint="--stock")
+    if sequences != [None]:
+        raise click.BadParameter("llama.cpp is measured with one sequence: leave out --parallel", param_hint="--stock")
+    return dataclasses.replace(common, label="llama.cpp", stock=True)
+
+
+def _parts(value: str, option: str) -> list[str]:
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:
+        raise click.BadParameter("name at least one", param_hint=option)
+    return list(dict.fromkeys(parts))
 
 
 def _budgets(memory: str) -> list[str]:
     from edgemoe.sizes import parse_size
 
-    budgets = [part.strip() for part in memory.split(",") if part.strip()]
-    if not budgets:
-        raise click.BadParameter("name at least one budget", param_hint="--memory")
+    budgets = _parts(memory, "--memory")
     for budget in budgets:
         if budget != "auto":
             parse_size(budget, whole=1 << 40)
     return budgets
 
 
-def _text(path: str | None) -> str:
-    from edgemoe.bench.texts import ENGLISH
+def _sequences(parallel: str | None) -> list[int | None]:
+    if parallel is None:
+        return [None]
+    counts: list[int | None] = []
+    for part in _parts(parallel, "--parallel"):
+        if not part.isdecimal() or not 1 <= int(part) <= 256:
+            message = f"{part!r} is no number of sequences: use 1 to 256, as in 1,4,8"
+            raise click.BadParameter(message, param_hint="--parallel")
+        counts.append(int(part))
+    return counts
 
-    if path is None:
-        return ENGLISH
+
+def _text(path: str | None, sequences: Sequence[int | None]) -> str:
+    from edgemoe.bench.texts import ENGLISH
+    from edgemoe.default_model import calibration_text_path
+
+    if path is None:  # many sequences need a text that is long enough for each to have its own piece
+        return ENGLISH if sequences == [None] else calibration_text_path().read_text(encoding="utf-8")
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     if not text.strip():
         raise EdgeMoEError(f"{path} is empty: prompts are cut from it")

@@ -61,6 +61,7 @@ def load() -> None:
         finally:
             guard.close()
         _route_model_loads(bindings)
+        _route_contexts(bindings)
         _loaded = True
 
 
@@ -75,14 +76,31 @@ def _route_model_loads(bindings: Any) -> None:
     bindings.llama_model_load_from_file = llama_model_load_from_file
 
 
-class model_load:
-    """Context in which model loads of this thread go to `hook(params) -> llama_model_p`; None changes nothing."""
+def _route_contexts(bindings: Any) -> None:
+    """Nor does it offer a number of sequences."""
+    original = bindings.llama_init_from_model
 
-    def __init__(self, hook: Callable[[Any], Any] | None) -> None:
+    def llama_init_from_model(model: Any, params: Any) -> Any:
+        n_seq_max = getattr(_load_hook, "n_seq_max", 1)
+        if n_seq_max > 1:
+            params.n_seq_max = n_seq_max
+        return original(model, params)
+
+    bindings.llama_init_from_model = llama_init_from_model
+
+
+class model_load:
+    """Context in which model loads of this thread go to `hook(params) -> llama_model_p` (None changes nothing), and
+    contexts that it makes are for `n_seq_max` sequences, if that is more than one."""
+
+    def __init__(self, hook: Callable[[Any], Any] | None, n_seq_max: int = 1) -> None:
         self._hook = hook
+        self._n_seq_max = n_seq_max
 
     def __enter__(self) -> None:
         _load_hook.current = self._hook
+        _load_hook.n_seq_max = self._n_seq_max
 
     def __exit__(self, *_: object) -> None:
         _load_hook.current = None
+        _load_hook.n_seq_max = 1

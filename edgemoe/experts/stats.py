@@ -69,7 +69,7 @@ class Stats:
 
 
 class Clock:
-    """Tokens and seconds of prompts (batches of several tokens) and of decoding (one token at a time)."""
+    """Tokens and seconds of prompts (batches of several tokens) and of decoding (one token of each sequence)."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
@@ -78,8 +78,9 @@ class Clock:
         self.decode_seconds = 0.0
         self.first_token = 0.0
 
-    def add(self, tokens: int, seconds: float) -> None:
-        if tokens > 1:
+    def add(self, tokens: int, seconds: float, sequences: int = 1) -> None:
+        """A batch of `tokens` tokens of `sequences` different sequences."""
+        if tokens > sequences:
             self.prompt_tokens += tokens
             self.prompt_seconds += seconds
         else:

@@ -7,6 +7,7 @@
 
 #include "edgemoe/backend/device.h"
 #include "edgemoe/backend/library_guard.h"
+#include "edgemoe/backend/residency_view.h"
 #include "bindings.h"
 
 namespace nb = nanobind;
@@ -116,6 +117,7 @@ void bind_engine(nb::module_& m) {
           },
           "Raise the error that the last operation kept, if there is one.")
       .def("stats", &stats)
+      .def("resident_bits", &resident_bits, "For each of groups(): bits per weight of each expert that are in memory.")
       .def("groups", &groups, "(name, experts, bytes of one expert) of each group that is routed together.")
       .def(
           "observe", [](Engine& e, const std::vector<uint32_t>& groups) { e.observe({groups.begin(), groups.end()}); }, nb::arg("groups"),

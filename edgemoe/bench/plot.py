@@ -1,0 +1,51 @@
+"""Plots of measurements: a PNG by matplotlib, or a page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgemoe.bench.measure import Measurement
+from edgemoe.bench.peers import Peer
+from edgemoe.errors import EdgeMoEError, WriteError
+
+SUFFIXES = (".png", ".html")
+
+
+def check_plot(path: Path) -> None:
+    """Raises EdgeMoEError when `write_plot` could not write `path`."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise EdgeMoEError(f"{path} is no name of a plot: it must end in {' or '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise WriteError(f"cannot write the plot {path}: there is no folder {path.parent}")
+    if path.suffix.lower() == ".png":
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            raise EdgeMoEError(
+                f'{path.name} needs matplotlib: python -m pip install "matplotlib>=3.7" (an .html needs nothing)'
+            ) from None
+
+
+def write_plot(path: Path, model: str, results: Sequence[Measurement], peers: Sequence[Peer] = ()) -> None:
+    """Draws what was measured of `model` (its name), and the speeds of `peers`.
+
+    Raises:
+        EdgeMoEError: as `check_plot` does.
+        WriteError: the file cannot be written.
+    """
+    check_plot(path)
+    from edgemoe.bench.report import make_report
+
+    report = make_report(model, results, peers)
+    try:
+        if path.suffix.lower() == ".png":
+            from edgemoe.bench.plot_png import save
+
+            save(report, path)
+        else:
+            from edgemoe.bench.plot_html import page
+
+            path.write_text(page(report), encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"cannot write the plot {path}: {error.strerror}") from error
