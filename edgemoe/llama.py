@@ -16,9 +16,10 @@ import numpy as np
 from llama_cpp._logger import set_verbose
 
 from edgemoe import machine
+from edgemoe.errors import EdgeMoEError
 from edgemoe.experts import library
 from edgemoe.experts.logits import LogitRows, log_softmax_by_row
-from edgemoe.experts.state import read_state, state_size, write_state
+from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
@@ -298,37 +299,12 @@ class Llama(llama_cpp.Llama):
     def save_state(self) -> Any:
         """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
         with self._turn():
-            return self._save_state()
-
-    def _save_state(self) -> Any:
-        size = state_size(self._ctx.ctx)
-        name = f"state {time.monotonic_ns()}"
-        self._residence.loans.lend(name, 2 * size)
-        data = read_state(self._ctx.ctx)
-        state = llama_cpp.LlamaState(
-            input_ids=self.input_ids.copy(),
-            scores=self._scores.copy(),
-            n_tokens=self.n_tokens,
-            llama_state=data,
-            llama_state_size=len(data),
-            seed=self._seed,
-        )
-        self._residence.loans.lend(name, len(data))
-        weakref.finalize(state, self._residence.loans.give_back, name)
-        return state
+            return save_state(self, self._residence.loans)
 
     def load_state(self, state: Any) -> None:
         """Restores what `save_state` returned."""
         with self._turn():
-            self._load_state(state)
-
-    def _load_state(self, state: Any) -> None:
-        write_state(self._ctx.ctx, state.llama_state, state.llama_state_size)
-        self.scores.restore(state.scores if isinstance(state.scores, dict) else {})
-        self.input_ids = state.input_ids.copy()
-        self.n_tokens = state.n_tokens
-        self._requires_eval = True
-        self._seed = state.seed
+            load_state(self, state)
 
     def set_expert_levels(self, group: str, levels: Sequence[int]) -> None:
         """Uses each expert of a group (see `expert_groups`) of a pack at a level of its own, from the next batch on.
@@ -359,6 +335,25 @@ class Llama(llama_cpp.Llama):
     def stats(self) -> Stats:
         """Counters since the model was loaded."""
         return self._residence.stats(self._clock)
+
+    def set_memory(self, memory: int | str | None) -> None:
+        """Changes the budget of the process, from any thread and also between the tokens of a running request.
+
+        The cache of experts shrinks or grows between two batches; nothing else changes, nor do results. The context
+        keeps its size. It ends what `cache=` asked for.
+
+        Args:
+            memory: what the argument of the constructor takes; "auto" follows the machine's memory from now on.
+
+        Raises:
+            BudgetError: no size, or too small: the message has the smallest that works now, and who needs what.
+                Nothing has changed then.
+            EdgeMoEError: the model is closed.
+        """
+        if (worker := self.__dict__.get("_worker")) is None:
+            raise EdgeMoEError("the model is closed")
+        worker.run(lambda: self._residence.set_memory(memory), lambda: None)
+        self._options |= {"memory": memory, "cache": None}
 
     def close(self) -> None:
         """Frees the model, its cache and its threads."""

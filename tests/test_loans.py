@@ -106,7 +106,7 @@ def open_tight(path: Path, share: float, **options: object) -> Llama:
     for _ in range(4):  # the allocator keeps some of what a closed model held, more or less of it each time
         llm = Llama(path, memory=budget, **options)
         full = llm._residence._engine.full_cache()
-        if llm._residence._minimum_cache < llm.stats().cache_bytes < full:
+        if llm._residence.share.minimum_cache < llm.stats().cache_bytes < full:
             return llm
         budget -= llm._residence.loans.room.bytes - int(share * full)
         llm.close()
@@ -133,7 +133,7 @@ def test_loans_come_out_of_the_cache_and_return(tight: Llama, expected: np.ndarr
     for size in (10 * MIB, 20 * MIB, 5 * MIB):
         residence.loans.lend("a test", size)
         left = tight.stats().cache_bytes
-        assert residence._minimum_cache <= left <= whole - size + slot
+        assert residence.share.minimum_cache <= left <= whole - size + slot
         assert tight.stats().resident_bytes <= left
         np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
     residence.loans.lend("small change", 1000)
@@ -163,7 +163,7 @@ def test_what_does_not_fit_is_not_lent(tight: Llama, expected: np.ndarray) -> No
         tight._residence.loans.lend("a test", 1 << 40)
     assert tight.stats().cache_bytes == whole
     assert 0 < largest_loan(tight, "a test") < tight._residence.loans.room.bytes
-    assert tight.stats().cache_bytes >= tight._residence._minimum_cache
+    assert tight.stats().cache_bytes >= tight._residence.share.minimum_cache
     np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
 
 
@@ -172,7 +172,7 @@ def test_loans_leave_room_for_a_prompt(tight: Llama) -> None:
     residence = tight._residence
     largest_loan(tight, "a test")
     tight.eval(some_tokens(200))
-    assert tight.stats().cache_bytes >= residence._minimum_cache
+    assert tight.stats().cache_bytes >= residence.share.minimum_cache
     assert tight.stats().cache_bytes + residence.loans.total <= residence.loans.room.bytes
 
 
@@ -186,7 +186,7 @@ def test_prompts_borrow_from_the_cache(large: Path, tight: Llama) -> None:
             for model in (stock, tight):
                 model.reset()
                 model.eval(some_tokens(200))
-            assert tight._residence._minimum_cache <= tight.stats().cache_bytes < whole
+            assert tight._residence.share.minimum_cache <= tight.stats().cache_bytes < whole
             np.testing.assert_array_equal(last_logits(tight), last_logits(stock))
             for token in (5, 6):
                 stock.eval([token])
@@ -206,7 +206,7 @@ def test_log_probabilities_borrow_from_the_cache(large: Path, tight: Llama) -> N
     for chunk in tight("The cat sat", stream=True, **options):
         sizes.append(tight.stats().cache_bytes)
         text += chunk["choices"][0]["text"]
-    assert tight._residence._minimum_cache <= min(sizes) < whole
+    assert tight._residence.share.minimum_cache <= min(sizes) < whole
     assert text == theirs["text"]
     tight.eval([1])
     assert tight.stats().cache_bytes == whole
@@ -226,7 +226,7 @@ def test_a_state_borrows_for_as_long_as_it_is_kept(model_factory) -> None:
         llm.eval([1])
         whole = llm.stats().cache_bytes
         state = llm.save_state()
-        assert llm._residence._minimum_cache <= llm.stats().cache_bytes < whole - state.llama_state_size // 2
+        assert llm._residence.share.minimum_cache <= llm.stats().cache_bytes < whole - state.llama_state_size // 2
         later = next_logits(llm)
         llm.eval([3])
         llm.load_state(state)
