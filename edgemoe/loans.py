@@ -59,7 +59,10 @@ class Loans:
             try:
                 self._resize(room)
             except BaseException:
-                self._engine.set_cache(before)
+                if self.room is None:
+                    self._engine.set_cache(before)
+                else:
+                    self._resize(self.room)
                 raise
             self.room = room
 

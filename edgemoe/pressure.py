@@ -58,11 +58,14 @@ class Follower:
         expected = max(reading.used, min(budget, largest))  # what the process uses once the budget is used up
         left = attainable - expected
         step = max(1, (largest - smallest) // STEPS)
+        lowest = smallest + step // 16  # below it there is nothing worth keeping
         if 2 * left < spare:
-            return self._shrunk(reading.time, budget, max(smallest, attainable - spare))
+            cut = attainable - spare
+            return self._shrunk(reading.time, budget, cut if cut > lowest else smallest)
         if reading.stalled > STALLED and left < 2 * spare:
             settled = self._last_cut is None or reading.time - self._last_cut >= SETTLE
-            return self._shrunk(reading.time, budget, max(smallest, expected - step)) if settled else budget
+            cut = expected - step if settled else budget
+            return self._shrunk(reading.time, budget, cut if cut > lowest else smallest)
         room = min(left - spare, largest - budget)
         if reading.stalled > STALLED / 10 or room < step // 4:
             self._calm_since = None

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import importlib
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from models import write_model
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a background job; its children would never see Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,3 +31,28 @@ def model_factory(tmp_path_factory: pytest.TempPathFactory):
         return written[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 100 MB: its vocabulary is large enough for logits to count."""
+    path = tmp_path_factory.mktemp("large") / "large.gguf"
+    shape = ["--experts", "64", "--layers", "3", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
+    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.stat().st_size > 80_000_000
+    return path
+
+
+@pytest.fixture(scope="session")
+def prove_budget() -> ModuleType:
+    """tools/prove_budget.py, where control groups can be made."""
+    sys.path.insert(0, str(TOOLS))
+    try:
+        module = importlib.import_module("prove_budget")
+    finally:
+        sys.path.remove(str(TOOLS))
+    if os.geteuid() != 0 or not module.GROUPS.is_dir() or not os.access(module.GROUPS, os.W_OK):
+        pytest.skip(f"needs root and control groups of version 1 at {module.GROUPS}")
+    return module

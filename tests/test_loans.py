@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import os
-import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,32 +11,12 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from edgemoe import BudgetError, Llama, machine
+from budgeted import OPTIONS, open_tight, run, some_tokens
+from edgemoe import BudgetError, Llama
 from edgemoe.budget import smallest_budget
 from stock import decode_logits, last_logits, stock_llama
 
-TOOLS = Path(__file__).resolve().parents[1] / "tools"
 MIB = 1 << 20
-OPTIONS = {"n_ctx": 512, "n_batch": 256, "n_threads": 2, "n_threads_batch": 2}
-
-
-def run(code: str, *arguments: object) -> list[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout.split()
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 100 MB: its vocabulary is large enough for logits to count."""
-    path = tmp_path_factory.mktemp("large") / "large.gguf"
-    shape = ["--experts", "64", "--layers", "3", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
-    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert path.stat().st_size > 80 * MIB
-    return path
 
 
 @pytest.mark.parametrize("arch", ["gpt-oss", "deepseek2", "nemotron_h_moe"])
@@ -70,7 +45,7 @@ def test_two_models_share_one_budget(model_factory) -> None:
     paths = [model_factory(arch, n_expert=64, n_ff_exp=512)[0] for arch in ("qwen3moe", "olmoe")]
     code = """
 import sys
-from edgemoe import BudgetError, Llama, machine
+from edgemoe import BudgetError, Llama
 import edgemoe.llama
 options = dict(n_ctx=256, n_batch=64)
 first_budget = machine.rss() + (130 << 20)
@@ -94,23 +69,6 @@ second.close()
 Llama(sys.argv[2], memory=first_budget, **options).close()
 """
     assert run(code, *paths) == ["refused", "True", "True"]
-
-
-def some_tokens(count: int) -> list[int]:
-    return [random.Random(i).randrange(1000) for i in range(count)]
-
-
-def open_tight(path: Path, share: float, **options: object) -> Llama:
-    """The model with a budget that leaves memory for about `share` of its experts while single tokens are computed."""
-    budget = machine.rss() + 600 * MIB
-    for _ in range(4):  # the allocator keeps some of what a closed model held, more or less of it each time
-        llm = Llama(path, memory=budget, **options)
-        full = llm._residence._engine.full_cache()
-        if llm._residence.share.minimum_cache < llm.stats().cache_bytes < full:
-            return llm
-        budget -= llm._residence.loans.room.bytes - int(share * full)
-        llm.close()
-    raise AssertionError(f"no budget near {budget} leaves {share} of {full} bytes to experts")
 
 
 @pytest.fixture
@@ -237,18 +195,6 @@ def test_a_state_borrows_for_as_long_as_it_is_kept(model_factory) -> None:
 
 
 # In a control group
-
-
-@pytest.fixture(scope="module")
-def prove_budget() -> ModuleType:
-    sys.path.insert(0, str(TOOLS))
-    try:
-        module = importlib.import_module("prove_budget")
-    finally:
-        sys.path.remove(str(TOOLS))
-    if os.geteuid() != 0 or not module.GROUPS.is_dir() or not os.access(module.GROUPS, os.W_OK):
-        pytest.skip(f"needs root and control groups of version 1 at {module.GROUPS}")
-    return module
 
 
 @pytest.mark.parametrize("slack", [1.0, 1.2])
