@@ -3,7 +3,6 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,18 +30,6 @@ def model_factory(tmp_path_factory: pytest.TempPathFactory):
         return written[name]
 
     return get
-
-
-@pytest.fixture(scope="session")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of 100 MB: its vocabulary is large enough for logits to count."""
-    path = tmp_path_factory.mktemp("large") / "large.gguf"
-    shape = ["--experts", "64", "--layers", "3", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
-    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert path.stat().st_size > 80_000_000
-    return path
 
 
 @pytest.fixture(scope="session")

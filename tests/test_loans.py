@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +18,20 @@ from edgemoe import BudgetError, Llama
 from edgemoe.budget import smallest_budget
 from stock import decode_logits, last_logits, stock_llama
 
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
 MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 100 MB: its vocabulary is large enough for logits to count."""
+    path = tmp_path_factory.mktemp("large") / "large.gguf"
+    shape = ["--experts", "64", "--layers", "3", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
+    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert path.stat().st_size > 80_000_000
+    return path
 
 
 @pytest.mark.parametrize("arch", ["gpt-oss", "deepseek2", "nemotron_h_moe"])

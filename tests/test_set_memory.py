@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from budgeted import OPTIONS, open_tight, run, some_tokens
+from budgeted import open_tight, run
 from edgemoe import BudgetError, EdgeMoEError, Llama, machine
 from edgemoe.chat.commands import Chat, run_command
 from edgemoe.default_model import default_model_path
@@ -24,20 +24,31 @@ from models import write_model
 from stock import decode_logits, greedy
 
 MIB = 1 << 20
+OPTIONS = {"n_ctx": 512, "n_batch": 64, "n_threads": 1, "n_threads_batch": 1}
+
+
+@pytest.fixture(scope="module")
+def even(model_factory) -> Path:
+    """A model of 158 MB whose experts are used about equally often."""
+    return model_factory("qwen3moe", n_expert=64, n_ff_exp=512, n_embd=512, expert_type="Q8_0")[0]
+
+
+def tokens(count: int) -> list[int]:
+    return [random.Random(i).randrange(300) for i in range(count)]
 
 
 @pytest.fixture
-def llm(large: Path) -> Iterator[Llama]:
-    with contextlib.closing(Llama(large, memory=None, **OPTIONS)) as model:
+def llm(even: Path) -> Iterator[Llama]:
+    with contextlib.closing(Llama(even, memory=None, **OPTIONS)) as model:
         yield model
 
 
 @pytest.fixture(scope="module")
-def expected(large: Path) -> dict[str, Any]:
+def expected(even: Path) -> dict[str, Any]:
     """What the model gives without a limit."""
-    with contextlib.closing(Llama(large, memory=None, **OPTIONS)) as model:
-        logits = decode_logits(model, some_tokens(10))
-        return {"logits": logits, "tokens": greedy(model, some_tokens(60), 60)}
+    with contextlib.closing(Llama(even, memory=None, **OPTIONS)) as model:
+        logits = decode_logits(model, tokens(10))
+        return {"logits": logits, "tokens": greedy(model, tokens(60), 60)}
 
 
 def smallest(llm: Llama) -> int:
@@ -49,28 +60,29 @@ def smallest(llm: Llama) -> int:
 
 
 def test_shrinking_gives_memory_back(llm: Llama, expected: dict[str, Any]) -> None:
-    decode_logits(llm, some_tokens(60))  # most experts are in memory
+    llm.eval(tokens(400))  # they use most experts
+    llm.eval([1])
     before, full = machine.rss(), llm.stats()
-    assert full.resident_bytes > 30 * MIB
+    assert full.resident_bytes > 80 * MIB
     assert full.budget_bytes is None
     budget = smallest(llm)
     llm.set_memory(budget)
     shrunk = llm.stats()
     assert shrunk.budget_bytes == budget
-    assert shrunk.cache_bytes < full.cache_bytes // 4
+    assert shrunk.cache_bytes < full.cache_bytes // 8
     assert shrunk.resident_bytes <= shrunk.cache_bytes
     assert before - machine.rss() > 0.9 * (full.resident_bytes - shrunk.resident_bytes)
-    np.testing.assert_array_equal(decode_logits(llm, some_tokens(10)), expected["logits"])
-    assert llm.stats().resident_bytes <= shrunk.cache_bytes
+    np.testing.assert_array_equal(decode_logits(llm, tokens(10)), expected["logits"])
+    assert llm.stats().resident_bytes <= llm.stats().cache_bytes < full.cache_bytes // 8
     llm.set_memory(None)
     assert llm.stats().cache_bytes == full.cache_bytes
     assert llm.stats().budget_changes == 2
-    np.testing.assert_array_equal(decode_logits(llm, some_tokens(10)), expected["logits"])
+    np.testing.assert_array_equal(decode_logits(llm, tokens(10)), expected["logits"])
 
 
 def test_the_most_valuable_stay(llm: Llama) -> None:
     for _ in range(3):
-        decode_logits(llm, some_tokens(60))
+        decode_logits(llm, tokens(60))
     decode_logits(llm, [3] * 200)
     llm.set_memory(smallest(llm) + 20 * MIB)
     before = llm.stats()
@@ -82,7 +94,7 @@ def test_between_the_tokens_of_a_stream(llm: Llama, expected: dict[str, Any]) ->
     least = smallest(llm)
     draw = random.Random(1)
     found, sizes = [], []
-    for token in llm.generate(some_tokens(60), temp=0.0):
+    for token in llm.generate(tokens(60), temp=0.0):
         found.append(token)
         if len(found) == 60:
             break
@@ -108,7 +120,7 @@ def test_from_another_thread_while_one_generates(llm: Llama, expected: dict[str,
     thread = threading.Thread(target=change)
     thread.start()
     try:
-        assert greedy(llm, some_tokens(60), 60) == expected["tokens"]
+        assert greedy(llm, tokens(60), 60) == expected["tokens"]
     finally:
         done.set()
         thread.join()
@@ -129,9 +141,9 @@ def test_of_a_pack_while_it_streams_text() -> None:
         assert pack.stats().misses > 0
 
 
-def test_what_a_refusal_names_works_and_nothing_has_changed(large: Path) -> None:
-    with contextlib.closing(open_tight(large, 0.5, **OPTIONS)) as llm:
-        decode_logits(llm, some_tokens(10))
+def test_what_a_refusal_names_works_and_nothing_has_changed(even: Path) -> None:
+    with contextlib.closing(open_tight(even, 0.5, **OPTIONS)) as llm:
+        decode_logits(llm, tokens(10))
         before = llm.stats()
         room = llm._residence.loans.room
         for wrong in (0, -1, "lots", "0%", 1.5, True, "1MiB"):
@@ -149,11 +161,11 @@ def test_what_a_refusal_names_works_and_nothing_has_changed(large: Path) -> None
         assert llm.stats().cache_bytes >= llm._residence.share.minimum_cache
 
 
-def test_the_same_budget_again_changes_nothing(large: Path, expected: dict[str, Any]) -> None:
-    with contextlib.closing(open_tight(large, 0.5, **OPTIONS)) as llm:
+def test_the_same_budget_again_changes_nothing(even: Path, expected: dict[str, Any]) -> None:
+    with contextlib.closing(open_tight(even, 0.5, **OPTIONS)) as llm:
         before = llm.stats()
-        decode_logits(llm, some_tokens(10))
-        llm.eval(some_tokens(200))
+        decode_logits(llm, tokens(10))
+        llm.eval(tokens(200))
         llm.eval([1])
         llm.set_memory(before.budget_bytes)
         assert abs(llm.stats().cache_bytes - before.cache_bytes) <= 2 * MIB
@@ -162,7 +174,7 @@ def test_the_same_budget_again_changes_nothing(large: Path, expected: dict[str, 
 
 def test_loans_are_kept(llm: Llama, expected: dict[str, Any]) -> None:
     """What is lent while there is no limit comes out of the experts' memory as soon as there is one."""
-    llm.eval(some_tokens(200))
+    llm.eval(tokens(200))
     state = llm.save_state()
     size = state.llama_state_size
     without = smallest(llm)
@@ -175,7 +187,7 @@ def test_loans_are_kept(llm: Llama, expected: dict[str, Any]) -> None:
     llm.set_memory(budget)
     with pytest.raises(BudgetError, match="more of it"):
         loans.lend("more of it", 60 * MIB)
-    np.testing.assert_array_equal(decode_logits(llm, some_tokens(10)), expected["logits"])
+    np.testing.assert_array_equal(decode_logits(llm, tokens(10)), expected["logits"])
     lent = llm.stats().cache_bytes
     loans.give_back("a test")
     llm.load_state(state)
@@ -186,7 +198,7 @@ def test_loans_are_kept(llm: Llama, expected: dict[str, Any]) -> None:
 
 
 def test_what_the_program_takes_meanwhile_counts(llm: Llama) -> None:
-    decode_logits(llm, some_tokens(10))
+    decode_logits(llm, tokens(10))
     budget = smallest(llm) + 60 * MIB
     llm.set_memory(budget)
     before = llm.stats().cache_bytes
@@ -199,18 +211,15 @@ def test_what_the_program_takes_meanwhile_counts(llm: Llama) -> None:
     assert abs(llm.stats().cache_bytes - before) <= 2 * MIB
 
 
-def test_the_smallest_budget_holds_after_shrinking(large: Path) -> None:
+def test_the_smallest_budget_holds_after_shrinking(even: Path) -> None:
     code = """
 import re, sys
 from pathlib import Path
 from edgemoe import BudgetError, Llama, machine
-model = Llama(sys.argv[1], memory=None, n_ctx=512, n_threads=2)
-ids = [(i * 7919) % 1000 for i in range(300)]
-for _ in range(2):
-    model.reset()
-    model.eval(ids)
-for token in ids[:60]:
-    model.eval([token])
+model = Llama(sys.argv[1], memory=None, n_ctx=512, n_batch=64, n_threads=1)
+ids = [(i * 7919) % 300 for i in range(300)]
+model.eval(ids)
+model.eval([1])
 before = machine.rss()
 try:
     model.set_memory(1)
@@ -221,22 +230,22 @@ Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
 for _ in range(2):
     model.reset()
     model.eval(ids)
-    for token in ids[:20]:
+    for token in ids[:10]:
         model.eval([token])
 print(before, budget, machine.peak_rss())
 """
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak of a process's memory can be reset on Linux only")
-    before, budget, peak = map(int, run(code, large))
+    before, budget, peak = map(int, run(code, even))
     assert peak <= budget < before - 30 * MIB
 
 
-def test_a_system_that_gives_no_memory(large: Path) -> None:
+def test_a_system_that_gives_no_memory(even: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
 from edgemoe import BudgetError, Llama, machine
-model = Llama(sys.argv[1], memory=machine.rss() + (400 << 20), n_ctx=512, n_batch=64, n_threads=2)
+model = Llama(sys.argv[1], memory=machine.rss() + (400 << 20), n_ctx=512, n_batch=64, n_threads=1)
 model.set_memory(machine.rss() + (60 << 20))
 before = model.stats()
 used = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) << 10
@@ -254,11 +263,11 @@ print(model.stats().cache_bytes > before.cache_bytes)
 """
     if sys.platform != "linux":
         pytest.skip("the limit of a process's data covers such memory on Linux only")
-    assert run(code, large) == ["True"] * 4
+    assert run(code, even) == ["True"] * 4
 
 
-def test_it_ends_what_cache_asked_for(large: Path) -> None:
-    with contextlib.closing(Llama(large, memory=None, cache="50%", **OPTIONS)) as llm:
+def test_it_ends_what_cache_asked_for(even: Path) -> None:
+    with contextlib.closing(Llama(even, memory=None, cache="50%", **OPTIONS)) as llm:
         half = llm.stats().cache_bytes
         budget = smallest(llm) + 10 * MIB
         llm.set_memory(budget)
@@ -301,7 +310,7 @@ def test_the_command_of_the_chat(llm: Llama) -> None:
 # memory="auto"
 
 
-def test_auto_shrinks_and_grows_with_what_others_leave(large: Path, prove_budget: ModuleType) -> None:
+def test_auto_shrinks_and_grows_with_what_others_leave(even: Path, prove_budget: ModuleType) -> None:
     """In a control group with another process that takes memory, keeps it for a while, and goes."""
     code = """
 import json, logging, subprocess, sys, time
@@ -310,8 +319,8 @@ from edgemoe import Llama, machine
 edgemoe.pressure.QUIET, edgemoe.share._CHECK_EVERY = 0.5, 0.02
 logging.getLogger("edgemoe").setLevel(logging.INFO)
 logging.getLogger("edgemoe").addHandler(logging.StreamHandler(sys.stderr))
-model = Llama(sys.argv[1], memory="auto", n_ctx=512, n_batch=64, n_threads=2)
-ids = [(i * 7919) % 1000 for i in range(60)]
+model = Llama(sys.argv[1], memory="auto", n_ctx=512, n_batch=64, n_threads=1)
+ids = [(i * 7919) % 300 for i in range(60)]
 
 def work():
     model.reset()
@@ -341,7 +350,7 @@ later = until(lambda now: now["cache"] > 0.9 * alone["cache"])
 print(json.dumps([alone, crowded, later]))
 """
     with prove_budget.memory_group(700 * MIB) as group:
-        done = prove_budget.run_in(group, [sys.executable, "-c", code, str(large)])
+        done = prove_budget.run_in(group, [sys.executable, "-c", code, str(even)])
     assert done.returncode == 0, done.stderr[-3000:]
     alone, crowded, later = json.loads(done.stdout.splitlines()[-1])
     assert alone["changes"] == 0
