@@ -30,7 +30,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert path.stat().st_size > 80_000_000
+    assert path.stat().st_size > 80 * MIB
     return path
 
 
@@ -60,7 +60,7 @@ def test_two_models_share_one_budget(model_factory) -> None:
     paths = [model_factory(arch, n_expert=64, n_ff_exp=512)[0] for arch in ("qwen3moe", "olmoe")]
     code = """
 import sys
-from edgemoe import BudgetError, Llama
+from edgemoe import BudgetError, Llama, machine
 import edgemoe.llama
 options = dict(n_ctx=256, n_batch=64)
 first_budget = machine.rss() + (130 << 20)

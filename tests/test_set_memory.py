@@ -211,6 +211,20 @@ def test_what_the_program_takes_meanwhile_counts(llm: Llama) -> None:
     assert abs(llm.stats().cache_bytes - before) <= 2 * MIB
 
 
+def test_other_models_of_the_process_count(llm: Llama, even: Path) -> None:
+    """As long as they are open."""
+    alone = smallest(llm)
+    llm.set_memory(alone + 60 * MIB)
+    cache = llm.stats().cache_bytes
+    with contextlib.closing(Llama(even, memory=None, **OPTIONS)) as second:
+        decode_logits(second, tokens(10))
+        assert smallest(llm) > alone + second.stats().cache_bytes - 10 * MIB
+        with pytest.raises(BudgetError):
+            llm.set_memory(alone + 61 * MIB)
+    llm.set_memory(alone + 60 * MIB)
+    assert abs(llm.stats().cache_bytes - cache) <= 4 * MIB
+
+
 def test_the_smallest_budget_holds_after_shrinking(even: Path) -> None:
     code = """
 import re, sys
