@@ -29,6 +29,7 @@ class _Sequence:
 
     slot: int
     tokens: list[int]
+    quality: str | float | None = None
     done: int = 0
 
     @property
@@ -68,12 +69,18 @@ class Batch:
         """How many sequences may still be added."""
         return self._most - len(self._sequences)
 
-    def add(self, tokens: Sequence[int]) -> int:
+    def add(self, tokens: Sequence[int], quality: str | float | None = None) -> int:
         """A new sequence that begins with `tokens`, all of which wait. Returns its number, for the other methods.
 
+        A `quality` of its own holds while every sequence has one token in a batch; a batch with longer pieces of text
+        has the strictest quality of its sequences.
+
         Raises:
-            EdgeMoEError: another sequence or so many tokens do not fit, or a token is none of the model's.
+            EdgeMoEError: another sequence or so many tokens do not fit, a token is none of the model's, or the quality
+                is unknown or a "fixed:LEVEL".
         """
+        if quality is not None:
+            self._llm._residence.quality.check_sequence(quality)
         if not self.free:
             raise EdgeMoEError(f"the context holds {self._most} sequences: remove one, or open with a larger n_seq_max")
         if not tokens:
@@ -82,7 +89,7 @@ class Batch:
         taken = {sequence.slot for sequence in self._sequences.values()}
         slot = next(slot for slot in itertools.count() if slot not in taken)
         name = next(self._names)
-        self._sequences[name] = _Sequence(slot, list(tokens))
+        self._sequences[name] = _Sequence(slot, list(tokens), quality)
         return name
 
     def push(self, sequence: int, token: int) -> None:
@@ -131,6 +138,8 @@ class Batch:
             chunks = self._chunks()
             if not chunks:
                 return {}
+            qualities = [self._sequences[name].quality for name, _ in chunks]
+            self._llm._residence.quality.use_for(qualities, single=all(count == 1 for _, count in chunks))
             rows = {name: self._rows.append(self._sequences[name], count) for name, count in chunks}
             finished = {name: row for name, row in rows.items() if row is not None}
             vocabulary = self._llm.n_vocab()

@@ -76,9 +76,13 @@ class Plan:
         return max(0, self.batch_bytes(tokens) - self.batch_bytes(SMALL_BATCH))
 
     def table(self) -> str:
-        rows = [*self.parts.items(), ("experts, at the least", self.minimum_cache), ("smallest budget", self.smallest)]
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"  {name:<{width}}  {format_size(size):>9}" for name, size in rows)
+        return table(self.parts | {"experts, at the least": self.minimum_cache, "smallest budget": self.smallest})
+
+
+def table(sizes: dict[str, int]) -> str:
+    """Lines with names and sizes, in columns."""
+    width = max(len(name) for name in sizes)
+    return "\n".join(f"  {name:<{width}}  {format_size(size):>9}" for name, size in sizes.items())
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,14 @@ def resolve_memory(memory: int | str | None) -> int | None:
     if memory is None:
         return None
     if memory == "auto":
-        spare = max(machine.total_memory() // 10, 512 * MIB)
-        return machine.rss() + max(machine.available_memory() - spare, machine.available_memory() // 2)
+        available = machine.available_memory()
+        return machine.rss() + available - spare_memory(available)
     return parse_size(memory, whole=machine.total_memory())
+
+
+def spare_memory(free: int) -> int:
+    """What "auto" leaves to others of `free` bytes: a tenth of the machine, at least 512 MiB, at most half of them."""
+    return min(max(machine.total_memory() // 10, 512 * MIB), max(free, 0) // 2)
 
 
 def resolve_cache(cache: int | float | str, expert_bytes: int) -> int:

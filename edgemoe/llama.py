@@ -16,10 +16,11 @@ import numpy as np
 from llama_cpp._logger import set_verbose
 
 from edgemoe import machine
+from edgemoe.controls import Controls
 from edgemoe.experts import library
 from edgemoe.experts.logits import LogitRows, log_softmax_by_row
-from edgemoe.experts.state import read_state, state_size, write_state
-from edgemoe.experts.stats import Clock, Stats
+from edgemoe.experts.state import load_state, save_state
+from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
 
@@ -37,7 +38,7 @@ _ROWS_AT_ONCE = 64  # when every row's logits are asked for, so that llama.cpp's
 llama_cpp.Llama.logits_to_logprobs = staticmethod(log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs))
 
 
-class Llama(llama_cpp.Llama):
+class Llama(Controls, llama_cpp.Llama):
     """A drop-in for `llama_cpp.Llama` that runs Mixture-of-Experts models bigger than memory.
 
     Args:
@@ -221,7 +222,10 @@ class Llama(llama_cpp.Llama):
             return super().embed(*args, **kwargs)
 
     def _create_completion(self, *args: Any, **kwargs: Any) -> Any:
-        turn = self._begin()
+        return self._completion(self._asked_quality, *args, **kwargs)  # its body may run later, on any thread
+
+    def _completion(self, quality: str | float | None, /, *args: Any, **kwargs: Any) -> Any:
+        turn = self._begin(quality)
         before = self._keep_rows
         try:
             self._prepare_rows(logprobs=kwargs.get("logprobs") is not None, echo=bool(kwargs.get("echo")))
@@ -267,9 +271,10 @@ class Llama(llama_cpp.Llama):
             if turn is not None:
                 self._turns.end(turn)
 
-    def _begin(self) -> int:
+    def _begin(self, quality: str | float | None = None) -> int:
         turn = self._turns.begin()
         self._residence.clear_cancel()
+        self._residence.quality.use(quality)
         return turn
 
     def _decode(self, batch: Any) -> None:
@@ -303,80 +308,12 @@ class Llama(llama_cpp.Llama):
     def save_state(self) -> Any:
         """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
         with self._turn():
-            return self._save_state()
-
-    def _save_state(self) -> Any:
-        size = state_size(self._ctx.ctx)
-        name = f"state {time.monotonic_ns()}"
-        self._residence.loans.lend(name, 2 * size)
-        data = read_state(self._ctx.ctx)
-        state = llama_cpp.LlamaState(
-            input_ids=self.input_ids.copy(),
-            scores=self._scores.copy(),
-            n_tokens=self.n_tokens,
-            llama_state=data,
-            llama_state_size=len(data),
-            seed=self._seed,
-        )
-        self._residence.loans.lend(name, len(data))
-        weakref.finalize(state, self._residence.loans.give_back, name)
-        return state
+            return save_state(self, self._residence.loans)
 
     def load_state(self, state: Any) -> None:
         """Restores what `save_state` returned."""
         with self._turn():
-            self._load_state(state)
-
-    def _load_state(self, state: Any) -> None:
-        write_state(self._ctx.ctx, state.llama_state, state.llama_state_size)
-        self.scores.restore(state.scores if isinstance(state.scores, dict) else {})
-        self.input_ids = state.input_ids.copy()
-        self.n_tokens = state.n_tokens
-        self._requires_eval = True
-        self._seed = state.seed
-
-    def set_quality(self, quality: str | float) -> None:
-        """Changes `quality` from the next batch on, up to the level that the model was loaded with ("fixed:LEVEL").
-
-        Raises:
-            EdgeMoEError: unknown, or above what the model was loaded with.
-        """
-        with self._turn():
-            self._residence.set_quality(quality)
-
-    def set_expert_levels(self, group: str, levels: Sequence[int]) -> None:
-        """Uses each expert of a group (see `expert_groups`) of a pack at a level of its own, from the next batch on.
-
-        Args:
-            levels: the level of each expert, at most that of `quality`; none gives all of them that one again.
-
-        Raises:
-            EdgeMoEError: the model has no such group or level, or another number of experts.
-        """
-        with self._turn():
-            self._residence.set_levels(group, levels)
-
-    def observe_experts(self, groups: Sequence[int]) -> None:
-        """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
-        self._residence.observe(groups)
-        self._observing = bool(groups)
-
-    def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
-        """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""
-        return self._residence.take_inputs()
-
-    @property
-    def expert_groups(self) -> list[str]:
-        """Names of the groups of experts that are routed together: layer and family, as in "blk.3.exps"."""
-        return self._residence.group_names
-
-    def resident_bits(self) -> dict[str, list[float]]:
-        """For each group (see `expert_groups`): bits per weight of each expert that are in memory now."""
-        return self._residence.resident_bits()
-
-    def stats(self) -> Stats:
-        """Counters since the model was loaded."""
-        return self._residence.stats(self._clock)
+            load_state(self, state)
 
     def close(self) -> None:
         """Frees the model, its cache and its threads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,26 +19,52 @@ _SMALL_LOAN = 4 * MIB
 class Room:
     """What a cache of experts and all loans from it share: `bytes`, with `smallest` to `largest` for the cache."""
 
-    plan: Plan
     bytes: int
     smallest: int
     largest: int
 
 
 class Loans:
-    """What was taken out of the cache of `engine`, by use. Without a room the cache is left alone, whatever is lent."""
+    """What was taken out of the cache of `engine`, by use. Without a room the cache is left alone, whatever is lent.
 
-    def __init__(self, engine: Any, room: Room | None) -> None:
-        self.room = room
+    `plan` is that of the model; None for a dense one, which has no cache.
+    """
+
+    def __init__(self, engine: Any, plan: Plan | None) -> None:
+        self.room: Room | None = None
+        self._plan = plan
         self._engine = engine
         self._loans: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a state may be collected, and give its loan back, while this thread holds it
         self._lent = 0
 
     @property
     def total(self) -> int:
         """Bytes that are lent, or will be when the cache is resized next."""
         return sum(self._loans.values())
+
+    @property
+    def standing(self) -> dict[str, int]:
+        """Bytes by use, of all loans but a prompt's."""
+        return {name: loan for name, loan in list(self._loans.items()) if loan and name != _PROMPT}
+
+    def change_room(self, room_for: Callable[[], Room | None]) -> None:
+        """Gives the cache and its loans the room that `room_for` finds, while no loan changes; None is no limit.
+
+        Whatever is raised, by `room_for` or by a system that has no memory for the larger cache, nothing changes.
+        Not while the engine computes.
+        """
+        with self._lock:
+            room, before = room_for(), self._engine.stats()["cache_bytes"]
+            try:
+                self._resize(room)
+            except BaseException:
+                if self.room is None:
+                    self._engine.set_cache(before)
+                else:
+                    self._resize(self.room)
+                raise
+            self.room = room
 
     def can_lend(self, size: int) -> bool:
         """Whether a loan of `size` leaves the experts at least half of what they have."""
@@ -50,14 +77,14 @@ class Loans:
             BudgetError: when the experts of one layer would not fit any more.
         """
         with self._lock:
-            if self.room is not None and size > max(self._loans.get(name, 0), _SMALL_LOAN):
-                self._check(self.room, name, size)
+            if self.room is not None and self._plan is not None and size > max(self._loans.get(name, 0), _SMALL_LOAN):
+                self._check(self.room, self._plan, name, size)
             self._loans[name] = size if size > _SMALL_LOAN else 0
         self._settle()
 
-    def _check(self, room: Room, name: str, size: int) -> None:
-        others = sum(loan for other, loan in self._loans.items() if other not in (name, _PROMPT))
-        others += room.plan.prompt_bytes(room.plan.shape.n_ubatch)  # a prompt may come at any time
+    def _check(self, room: Room, plan: Plan, name: str, size: int) -> None:
+        others = sum(loan for other, loan in self.standing.items() if other != name)
+        others += plan.prompt_bytes(plan.shape.n_ubatch)  # a prompt may come at any time
         left = room.bytes - others - room.smallest
         if size > left:
             leaves = format_size(max(0, left))
@@ -70,14 +97,18 @@ class Loans:
 
     def make_room_for(self, tokens: int) -> None:
         """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow."""
-        if self.room is not None:
-            wanted, had = self.room.plan.prompt_bytes(tokens), self._loans.get(_PROMPT, 0)
-            if wanted > had or (had and not wanted):
-                if not wanted:
-                    self._engine.release_compute()
-                with self._lock:
-                    self._loans[_PROMPT] = wanted
+        if self._plan is not None:
+            wanted, had = self._plan.prompt_bytes(tokens), self._loans.get(_PROMPT, 0)
+            if had and not wanted and self.room is not None:  # without a budget the buffers keep their pages
+                self._engine.release_compute()
+                self._set_prompt(0)
+            elif wanted > had:
+                self._set_prompt(wanted)
         self._settle()
+
+    def _set_prompt(self, size: int) -> None:
+        with self._lock:
+            self._loans[_PROMPT] = size
 
     def end(self) -> None:
         """Leaves the cache alone from now on: its engine is going away."""
@@ -86,8 +117,11 @@ class Loans:
 
     def _settle(self) -> None:
         with self._lock:
-            total = self.total
-            if self.room is None or total == self._lent:
-                return
-            self._engine.set_cache(max(self.room.smallest, min(self.room.largest, self.room.bytes - total)))
-            self._lent = total
+            if self.room is not None and self.total != self._lent:
+                self._resize(self.room)
+
+    def _resize(self, room: Room | None) -> None:
+        total = self.total
+        wanted = max(room.smallest, min(room.largest, room.bytes - total)) if room else self._engine.full_cache()
+        self._engine.set_cache(wanted)
+        self._lent = total

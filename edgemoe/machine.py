@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 _NO_LIMIT = 1 << 60
+_FILE_PAGES = ("active_file", "inactive_file")
+_PROC = Path("/proc")
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def total_memory() -> int:
     """Physical memory in bytes, or the container's limit when that is smaller."""
-    return min(psutil.virtual_memory().total, _cgroup_limit())
+    return min([psutil.virtual_memory().total, *(group.limit for group in _groups())])
 
 
 def available_memory() -> int:
     """Bytes that new work of this process may take without pushing others out."""
-    available = psutil.virtual_memory().available
-    limit = _cgroup_limit()
-    if limit < _NO_LIMIT:
-        available = min(available, limit - rss())
-    return max(available, 0)
+    limited = [group.available() for group in _groups() if group.limit < _NO_LIMIT]
+    return max(0, min([psutil.virtual_memory().available, *limited]))
+
+
+def memory_stalls() -> dict[str, float]:
+    """Seconds so far during which some process waited for memory (Linux, "pressure stall information"), by file.
+
+    Of the whole system and of this process's control group; empty where the system does not tell.
+    """
+    paths = [
+        _PROC / "pressure/memory",
+        *(group.folder / "memory.pressure" for group in _groups() if group.version == 2),
+    ]
+    seconds = {str(path): _stalled_seconds(path) for path in paths[:2]}
+    return {path: stalled for path, stalled in seconds.items() if stalled is not None}
 
 
 def rss() -> int:
@@ -31,9 +47,21 @@ def rss() -> int:
     return psutil.Process().memory_info().rss
 
 
+def held_memory() -> int:
+    """Bytes that this process holds and nobody else can have: also what was swapped out, but no pages of files.
+
+    Where the system does not tell (it is not Linux), the resident set.
+    """
+    try:
+        text = (_PROC / "self/status").read_text()
+    except OSError:
+        return rss()
+    return sum(int(size) for size in re.findall(r"^(?:RssAnon|RssShmem|VmSwap):\s*(\d+) kB", text, re.MULTILINE)) * 1024
+
+
 def peak_rss() -> int:
     """Highest resident set of this process so far, in bytes."""
-    status = Path("/proc/self/status")
+    status = _PROC / "self/status"
     if status.exists():
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -58,29 +86,66 @@ def return_free_memory() -> None:
             trim(0)
 
 
-def _cgroup_limit() -> int:
-    """The smallest memory limit of the control groups this process is in (versions 1 and 2)."""
-    limits = [_NO_LIMIT]
+@dataclass(frozen=True)
+class _Group:
+    """A memory control group, version 1 or 2."""
+
+    folder: Path
+    version: int
+
+    def number(self, one: str, two: str) -> int | None:
+        """What the file says that has this name in version 1 or 2; None where there is no number."""
+        try:
+            text = (self.folder / (one if self.version == 1 else two)).read_text().strip()
+        except OSError:
+            return None
+        return int(text) if text.isdigit() else None
+
+    @property
+    def limit(self) -> int:
+        limit = self.number("memory.limit_in_bytes", "memory.max")
+        return _NO_LIMIT if limit is None else min(limit, _NO_LIMIT)
+
+    def available(self) -> int:
+        """Bytes below the limit, the page cache counted as free, as the system's own figure does."""
+        usage = self.number("memory.usage_in_bytes", "memory.current")
+        if usage is None:
+            return self.limit - rss()
+        try:
+            lines = (self.folder / "memory.stat").read_text().splitlines()
+        except OSError:
+            lines = []
+        names = {("total_" if self.version == 1 else "") + state for state in _FILE_PAGES}
+        cached = sum(int(line.split()[1]) for line in lines if line.split()[0] in names)
+        return self.limit - usage + cached
+
+
+def _groups() -> Iterator[_Group]:
+    """The memory control groups that this process is in, with those above them."""
     try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = (_PROC / "self/cgroup").read_text().splitlines()
     except OSError:
-        return _NO_LIMIT
-    for line in groups:
+        return
+    for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            base, name = Path("/sys/fs/cgroup"), "memory.max"
+            base, version = _CONTROL_GROUPS, 2
         elif "memory" in controllers.split(","):
-            base, name = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+            base, version = _CONTROL_GROUPS / "memory", 1
         else:
             continue
         folder = base / path.lstrip("/")
         for candidate in (folder, *folder.parents):
             if base not in (candidate, *candidate.parents):
                 break
-            try:
-                text = (candidate / name).read_text().strip()
-            except OSError:
-                continue
-            if text.isdigit():
-                limits.append(int(text))
-    return min(min(limits), _NO_LIMIT)
+            yield _Group(candidate, version)
+
+
+def _stalled_seconds(path: Path) -> float | None:
+    """Of the line "some avg10=0.00 avg60=0.00 avg300=0.00 total=MICROSECONDS"."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    match = re.search(r"^some .*\btotal=(\d+)", text, re.MULTILINE)
+    return int(match[1]) / 1e6 if match else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +13,18 @@ from typing import Any
 import llama_cpp.llama_cpp as bindings
 
 from edgemoe import _native, machine
-from edgemoe.budget import SMALL_BATCH, Plan, Planners, Request, make_plan, margin, resolve_cache, resolve_memory
+from edgemoe.budget import Plan, Planners, Request, make_plan, resolve_cache, resolve_memory
 from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
-from edgemoe.experts.quality import LEVELS, parse_quality
+from edgemoe.experts.quality import QualityControl, parse_quality
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
-from edgemoe.loans import Loans, Room
+from edgemoe.loans import Loans
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
+from edgemoe.share import Share, promised_memory
 from edgemoe.sizes import format_size
 
 logger = logging.getLogger("edgemoe")
@@ -35,8 +35,6 @@ READ_PIECE = 256 * 1024
 HALF_LIFE = 256.0
 """Tokens after which a use of an expert counts half for keeping it."""
 _DENSE_CTX = 4096
-
-_open: weakref.WeakSet[Residence] = weakref.WeakSet()
 
 
 class Residence:
@@ -63,13 +61,14 @@ class Residence:
         self.plan: Plan | None = None
         self._file = open_model(path)
         self._summary = summarize(path, self._file)
-        self._quality = parse_quality(quality, self._file.levels)
-        self._cache_wanted = cache
+        asked = parse_quality(quality, self._file.levels)
+        self._top_level = asked.top_level
+        self._memory_wanted, self._cache_wanted = memory, cache
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
-        self._minimum_cache = 0
+        self.share: Share | None = None
         self._trace: TraceWriter | None = None
-        self.budget = resolve_memory(memory)
+        self._budget = resolve_memory(memory)
         if self._summary.experts:
             self.plan = self._make_plan(n_ctx, arguments)
             shape = self.plan.shape
@@ -88,14 +87,15 @@ class Residence:
             self._file,
             io_threads=io_threads or DEFAULT_IO_THREADS,
             embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
-            top_level=self._quality.top_level,
-            target=self._quality.target,
+            top_level=asked.top_level,
+            target=asked.target,
             read_ahead=read_ahead,
             piece=READ_PIECE,
             policy="decayed",
             half_life=HALF_LIFE,
         )
-        self.loans = Loans(self._engine, None)
+        self.loans = Loans(self._engine, self.plan)
+        self.quality = QualityControl(self._engine, self._file.levels, quality)
 
     def _check_cache(self, plan: Plan) -> None:
         if self._cache_wanted is None:
@@ -134,12 +134,12 @@ class Residence:
             n_batch=n_batch,
             n_ubatch=arguments.get("n_ubatch", 512),
             shape=shape,
-            budget=self.budget,
+            budget=self._budget,
             adapters=self._adapters,
         )
-        baseline = machine.rss() + sum(r.pending for r in list(_open))
+        baseline = machine.rss() + promised_memory()
         gpu_layers, overrides = arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")
-        with Planners(self._file, gpu_layers, overrides, self._quality.top_level) as planners:
+        with Planners(self._file, gpu_layers, overrides, self._top_level) as planners:
             return make_plan(self._summary, planners, request, baseline=baseline)
 
     # Loading
@@ -171,37 +171,18 @@ class Residence:
         self._engine.attach(context, threads)
         machine.return_free_memory()
         if self.plan is not None:
-            self._minimum_cache = self._engine.minimum_cache(self._summary.experts_used)
-            self._size_cache(self.plan)
-            _open.add(self)
+            name, used = self._summary.path.name, self._summary.experts_used
+            self.share = Share(self._engine, self.plan, name, used, self.loans)
+            self.share.start(self._budget, self._memory_wanted, self._cache_wanted)
             if self._trace is not None:
                 self._trace.begin(self._summary.name, self._engine.groups())
                 self._engine.record_trace(True)
 
-    def _size_cache(self, plan: Plan) -> None:
-        """A cache whose size was given lends nothing, nor does one without a budget."""
-        full = self._engine.full_cache()
-        if self._cache_wanted is not None:
-            self._engine.set_cache(min(resolve_cache(self._cache_wanted, full), full))
-        elif self.budget is None:
-            self._engine.set_cache(full)
-        else:
-            room = self._room(plan, self.budget)
-            cache = self._engine.set_cache(min(room, full))
-            self.loans = Loans(self._engine, Room(plan, room, self._minimum_cache, cache))
-
-    def _room(self, plan: Plan, budget: int) -> int:
-        """What the budget leaves for experts while single tokens are computed."""
-        others = sum(r.pending for r in list(_open))
-        left = budget - machine.rss() - others - plan.parts["working memory"] - plan.batch_bytes(SMALL_BATCH)
-        prompt = plan.prompt_bytes(plan.shape.n_ubatch)
-        if left - prompt < self._minimum_cache:
-            needed = budget + self._minimum_cache - left + prompt
-            raise BudgetError(
-                f"a budget of {format_size(budget)} is too small for {self._summary.path.name}: "
-                f"the smallest is {format_size(needed)}\n{plan.table()}"
-            )
-        return max(left - margin(budget), self._minimum_cache + prompt)
+    def set_memory(self, memory: int | str | None) -> None:
+        """Changes the budget; on the model's own thread, between batches."""
+        if self.share is None:
+            raise BudgetError(f"{self._summary.path.name} has no experts, so its memory cannot be changed")
+        self.share.set_memory(memory)
 
     # Computing
 
@@ -209,6 +190,8 @@ class Residence:
         """llama_decode; called on the model's own thread."""
         with contextlib.suppress(EdgeMoEError):
             self._engine.raise_error()  # of an earlier operation that nobody asked about
+        if self.share is not None:
+            self.share.follow()
         self.loans.make_room_for(batch.n_tokens)
         self._engine.forget_compute_buffer()
         code = bindings.llama_decode(context, batch)
@@ -238,14 +221,6 @@ class Residence:
         raise EdgeMoEError(f"llama.cpp could not compute this batch (llama_decode returned {code})")
 
     @property
-    def pending(self) -> int:
-        """Bytes promised to this model that are not yet in the process's resident set."""
-        if self.plan is None or "_engine" not in self.__dict__:
-            return 0
-        stats = self._engine.stats()
-        return stats["cache_bytes"] - stats["resident_bytes"] + self.plan.parts["working memory"]
-
-    @property
     def group_names(self) -> list[str]:
         return [name for name, _, _ in self._engine.groups()]
 
@@ -253,21 +228,7 @@ class Residence:
         names = self.group_names
         if group not in names:
             raise EdgeMoEError(f"{group!r} is no group of experts of this model; there are {', '.join(names)}")
-        known = list(self._file.levels)[: self._quality.top_level + 1]
-        if unknown := sorted(set(levels) - set(known)):
-            levels_known = ", ".join(map(str, known)) or "none (it is no pack)"
-            raise EdgeMoEError(f"level {unknown[0]} is not in use; this model has {levels_known}")
-        self._engine.set_levels(names.index(group), [known.index(level) + 1 for level in levels])
-
-    def set_quality(self, quality: str | float) -> None:
-        asked = parse_quality(quality, self._file.levels)
-        top = self._quality.top_level
-        if asked.top_level > top and not asked.target:
-            raise EdgeMoEError(f"quality={quality!r} needs planes above level {LEVELS[top]}: load the model with them")
-        self._engine.set_target(asked.target)
-        if asked.top_level < top:
-            for group, (_, experts, _) in enumerate(self._engine.groups()):
-                self._engine.set_levels(group, [asked.top_level + 1] * experts)
+        self.quality.set_levels(names.index(group), levels)
 
     def resident_bits(self) -> dict[str, list[float]]:
         """By group, bits per weight of each expert that are in memory; groups that llama.cpp left out have none."""
@@ -299,14 +260,16 @@ class Residence:
             resident_bytes=native["resident_bytes"],
             rss_bytes=machine.rss(),
             peak_bytes=machine.peak_rss(),
-            budget_bytes=self.budget,
+            budget_bytes=self.share.budget if self.share else self._budget,
+            budget_changes=self.share.changes if self.share else 0,
         )
 
     def detach(self, context: int) -> None:
         self._engine.detach(context)
 
     def close(self) -> None:
-        _open.discard(self)
+        if share := self.__dict__.get("share"):
+            share.end()
         if self._trace is not None:
             self._trace.close()
             self._trace = None

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import importlib
 import signal
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from models import write_model
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a background job; its children would never see Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,3 +29,16 @@ def model_factory(tmp_path_factory: pytest.TempPathFactory):
         return written[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def prove_budget() -> ModuleType:
+    """tools/prove_budget.py, where control groups can be made."""
+    sys.path.insert(0, str(TOOLS))
+    try:
+        module = importlib.import_module("prove_budget")
+    finally:
+        sys.path.remove(str(TOOLS))
+    if lacking := module.missing(module.MEMORY):
+        pytest.skip(lacking)
+    return module

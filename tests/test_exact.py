@@ -99,7 +99,7 @@ def test_smallest_cache(model_factory, arch: str) -> None:
 
 def smallest_cache(path: object) -> int:
     with contextlib.closing(Llama(path, **CONTEXT)) as llm:
-        return llm._residence._minimum_cache
+        return llm._residence.share.minimum_cache
 
 
 def test_embedding_on_disk(model_factory) -> None:

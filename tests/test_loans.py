@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,20 +13,13 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from edgemoe import BudgetError, Llama, machine
+from budgeted import OPTIONS, open_tight, run, some_tokens
+from edgemoe import BudgetError, Llama
 from edgemoe.budget import smallest_budget
 from stock import decode_logits, last_logits, stock_llama
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 MIB = 1 << 20
-OPTIONS = {"n_ctx": 512, "n_batch": 256, "n_threads": 2, "n_threads_batch": 2}
-
-
-def run(code: str, *arguments: object) -> list[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout.split()
 
 
 @pytest.fixture(scope="module")
@@ -95,23 +86,6 @@ Llama(sys.argv[2], memory=first_budget, **options).close()
     assert run(code, *paths) == ["refused", "True", "True"]
 
 
-def some_tokens(count: int) -> list[int]:
-    return [random.Random(i).randrange(1000) for i in range(count)]
-
-
-def open_tight(path: Path, share: float, **options: object) -> Llama:
-    """The model with a budget that leaves memory for about `share` of its experts while single tokens are computed."""
-    budget = machine.rss() + 600 * MIB
-    for _ in range(4):  # the allocator keeps some of what a closed model held, more or less of it each time
-        llm = Llama(path, memory=budget, **options)
-        full = llm._residence._engine.full_cache()
-        if llm._residence._minimum_cache < llm.stats().cache_bytes < full:
-            return llm
-        budget -= llm._residence.loans.room.bytes - int(share * full)
-        llm.close()
-    raise AssertionError(f"no budget near {budget} leaves {share} of {full} bytes to experts")
-
-
 @pytest.fixture
 def tight(large: Path) -> Iterator[Llama]:
     with contextlib.closing(open_tight(large, 0.8, **OPTIONS)) as llm:
@@ -132,7 +106,7 @@ def test_loans_come_out_of_the_cache_and_return(tight: Llama, expected: np.ndarr
     for size in (10 * MIB, 20 * MIB, 5 * MIB):
         residence.loans.lend("a test", size)
         left = tight.stats().cache_bytes
-        assert residence._minimum_cache <= left <= whole - size + slot
+        assert residence.share.minimum_cache <= left <= whole - size + slot
         assert tight.stats().resident_bytes <= left
         np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
     residence.loans.lend("small change", 1000)
@@ -162,7 +136,7 @@ def test_what_does_not_fit_is_not_lent(tight: Llama, expected: np.ndarray) -> No
         tight._residence.loans.lend("a test", 1 << 40)
     assert tight.stats().cache_bytes == whole
     assert 0 < largest_loan(tight, "a test") < tight._residence.loans.room.bytes
-    assert tight.stats().cache_bytes >= tight._residence._minimum_cache
+    assert tight.stats().cache_bytes >= tight._residence.share.minimum_cache
     np.testing.assert_array_equal(decode_logits(tight, some_tokens(10)), expected)
 
 
@@ -171,7 +145,7 @@ def test_loans_leave_room_for_a_prompt(tight: Llama) -> None:
     residence = tight._residence
     largest_loan(tight, "a test")
     tight.eval(some_tokens(200))
-    assert tight.stats().cache_bytes >= residence._minimum_cache
+    assert tight.stats().cache_bytes >= residence.share.minimum_cache
     assert tight.stats().cache_bytes + residence.loans.total <= residence.loans.room.bytes
 
 
@@ -185,7 +159,7 @@ def test_prompts_borrow_from_the_cache(large: Path, tight: Llama) -> None:
             for model in (stock, tight):
                 model.reset()
                 model.eval(some_tokens(200))
-            assert tight._residence._minimum_cache <= tight.stats().cache_bytes < whole
+            assert tight._residence.share.minimum_cache <= tight.stats().cache_bytes < whole
             np.testing.assert_array_equal(last_logits(tight), last_logits(stock))
             for token in (5, 6):
                 stock.eval([token])
@@ -205,7 +179,7 @@ def test_log_probabilities_borrow_from_the_cache(large: Path, tight: Llama) -> N
     for chunk in tight("The cat sat", stream=True, **options):
         sizes.append(tight.stats().cache_bytes)
         text += chunk["choices"][0]["text"]
-    assert tight._residence._minimum_cache <= min(sizes) < whole
+    assert tight._residence.share.minimum_cache <= min(sizes) < whole
     assert text == theirs["text"]
     tight.eval([1])
     assert tight.stats().cache_bytes == whole
@@ -225,7 +199,7 @@ def test_a_state_borrows_for_as_long_as_it_is_kept(model_factory) -> None:
         llm.eval([1])
         whole = llm.stats().cache_bytes
         state = llm.save_state()
-        assert llm._residence._minimum_cache <= llm.stats().cache_bytes < whole - state.llama_state_size // 2
+        assert llm._residence.share.minimum_cache <= llm.stats().cache_bytes < whole - state.llama_state_size // 2
         later = next_logits(llm)
         llm.eval([3])
         llm.load_state(state)
@@ -236,18 +210,6 @@ def test_a_state_borrows_for_as_long_as_it_is_kept(model_factory) -> None:
 
 
 # In a control group
-
-
-@pytest.fixture(scope="module")
-def prove_budget() -> ModuleType:
-    sys.path.insert(0, str(TOOLS))
-    try:
-        module = importlib.import_module("prove_budget")
-    finally:
-        sys.path.remove(str(TOOLS))
-    if lacking := module.missing(module.MEMORY):
-        pytest.skip(lacking)
-    return module
 
 
 @pytest.mark.parametrize("slack", [1.0, 1.2])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgemoe import Llama
+from edgemoe.batching import Batch
 from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.quality import TARGETS, Quality, parse_quality
 from edgemoe.packs.plan import Settings
@@ -155,3 +156,81 @@ def test_tokens_of_one_batch_have_targets_of_their_own(packed: Path) -> None:
         assert bits == all_bits
         unlike, _ = rows(llm, [0.0] * 3)  # for batches of three tokens: this one is exact
         assert np.array_equal(unlike, exact)
+
+
+def text_of(llm: Llama, **options: object) -> str:
+    llm.reset()
+    return llm("hello", max_tokens=12, temperature=0, **options)["choices"][0]["text"]
+
+
+def bits_of(llm: Llama, **options: object) -> float:
+    before = llm.stats()
+    text_of(llm, **options)
+    return llm.stats().since(before).bits_per_weight
+
+
+def test_a_request_has_a_quality_of_its_own(packed: Path) -> None:
+    with opened(packed) as exact, opened(packed, quality=0.999, read_ahead=False) as llm:
+        low = bits_of(llm)
+        assert low == bits_of(llm)
+        assert bits_of(llm, quality="exact") == bits_of(exact)
+        assert text_of(llm, quality="exact") == text_of(exact)
+        assert bits_of(exact, quality="fixed:2") == pytest.approx(low)
+        assert bits_of(exact) > low
+        with pytest.raises(EdgeMoEError, match="is unknown"):
+            llm("hello", quality="nice")
+        assert "quality" not in llm.create_completion.__wrapped__.__code__.co_varnames
+
+
+def test_streams_and_chats_have_a_quality_of_their_own(packed: Path) -> None:
+    with opened(packed) as llm:
+        messages = [{"role": "user", "content": "hello"}]
+        options = {"max_tokens": 8, "temperature": 0}
+        full = llm.stats()
+        llm.create_chat_completion(messages, **options)
+        full = llm.stats().since(full).bits_per_weight
+        for chunks in (
+            llm.create_chat_completion(messages, **options, stream=True, quality="fixed:2"),
+            llm("hello", **options, stream=True, quality="fixed:2"),
+        ):
+            llm.reset()
+            before = llm.stats()
+            assert list(chunks)
+            assert llm.stats().since(before).bits_per_weight < full - 1
+        llm.reset()
+        before = llm.stats()
+        llm.create_chat_completion(messages, **options)
+        assert llm.stats().since(before).bits_per_weight == full
+
+
+@pytest.mark.parametrize("strict", [0, 1, 2])
+def test_sequences_of_one_batch_have_qualities_of_their_own(packed: Path, strict: int) -> None:
+    words = [TOKENS[:6], TOKENS[6:12], TOKENS[12:18]]
+
+    def last_rows(qualities: list[str | float | None], **options: object) -> tuple[list[np.ndarray], float]:
+        wide = opened(packed, n_seq_max=3, n_ctx=3 * 128, cache=0.4, read_ahead=False, **options)
+        with wide as llm, Batch(llm) as batch:
+            names = [batch.add([tokens[0]], quality) for tokens, quality in zip(words, qualities, strict=True)]
+            for step in range(6):
+                rows = batch.step()
+                for name, tokens in zip(names, words, strict=True):
+                    if step < 5:
+                        batch.push(name, tokens[step + 1])
+            return [rows[name] for name in names], llm.stats().bits_per_weight
+
+    exact, all_bits = last_rows([None] * 3)
+    qualities: list[str | float | None] = [0.999] * 3
+    qualities[strict] = "exact"
+    mixed, bits = last_rows(qualities)
+    assert np.array_equal(mixed[strict], exact[strict])
+    assert not any(np.array_equal(mixed[i], exact[i]) for i in range(3) if i != strict)
+    assert bits < all_bits
+
+
+def test_sequences_ask_for_qualities_that_they_can_have(packed: Path) -> None:
+    with opened(packed, n_seq_max=2, n_ctx=256) as llm, Batch(llm) as batch:
+        with pytest.raises(EdgeMoEError, match="is of a whole model"):
+            batch.add([5], "fixed:2")
+        with pytest.raises(EdgeMoEError, match="is unknown"):
+            batch.add([5], "nice")
+        assert batch.free == 2

@@ -75,6 +75,15 @@ def _stats(chat: Chat, _: str) -> None:
     _print_rows(chat.console, report(chat.session.llm.stats()))
 
 
+@_command("/memory")
+def _memory(chat: Chat, size: str) -> None:
+    """show the memory budget, or change it: /memory 1GiB, /memory auto, /memory none"""
+    if size:
+        chat.session.llm.set_memory(None if size.lower() == "none" else size)
+    rows = report(chat.session.llm.stats())
+    _print_rows(chat.console, [row for row in rows if row[0] in ("cache", "memory")])
+
+
 @_command("/bye")
 def _bye(_: Chat, __: str) -> None:
     """leave"""

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgemoe.errors import EdgeMoEError
 
@@ -61,3 +62,75 @@ def _level_index(quality: str, level: int, levels: Sequence[int]) -> int:
     if level not in levels:
         raise EdgeMoEError(f"quality={quality!r}: this pack has the levels {', '.join(map(str, levels))}")
     return LEVELS.index(level)
+
+
+class QualityControl:
+    """The quality of a loaded model: what holds for every request, and what one request or sequence asks for."""
+
+    def __init__(self, engine: Any, levels: Sequence[int], quality: str | float) -> None:
+        """`engine` was made with `quality`, of a pack with `levels` (none: a GGUF as it is)."""
+        self._engine = engine
+        self._levels = list(levels)
+        self._loaded = parse_quality(quality, levels)
+        self._default = quality
+        self._in_use = self._loaded
+
+    @property
+    def default(self) -> str | float:
+        """What requests get that ask for nothing."""
+        return self._default
+
+    def check(self, quality: str | float) -> Quality:
+        """The parsed `quality`. Raises EdgeMoEError as parse_quality does, and above what the model was loaded with."""
+        asked = parse_quality(quality, self._levels)
+        if asked.top_level > self._loaded.top_level and not asked.target:
+            top = LEVELS[self._loaded.top_level]
+            raise EdgeMoEError(f"quality={quality!r} needs planes above level {top}: load the model with them")
+        return asked
+
+    def check_sequence(self, quality: str | float) -> None:
+        """Raises EdgeMoEError as `check` does, and for a "fixed:LEVEL", which no single sequence can have."""
+        if self.check(quality).top_level != Quality().top_level:
+            raise EdgeMoEError(f"quality={quality!r} is of a whole model: a sequence may ask for 'exact' or a target")
+
+    def set_default(self, quality: str | float) -> None:
+        """Changes what holds for every request. Raises as `check` does."""
+        self.check(quality)
+        self._default = quality
+        self.use(None)
+
+    def use(self, quality: str | float | None) -> None:
+        """The quality of the batches that follow; None: the default."""
+        self._apply(self.check(self._default if quality is None else quality))
+
+    def use_for(self, qualities: Sequence[str | float | None], single: bool) -> None:
+        """Of the next batch, each sequence's own quality, in the batch's order; `single`: each has one token in it.
+
+        Where a sequence has several, the strictest of all holds for the whole batch.
+        """
+        asked = [self.check(self._default if quality is None else quality) for quality in qualities]
+        if len(set(asked)) == 1:
+            self._apply(asked[0])
+            return
+        self._apply(Quality(target=min(quality.target for quality in asked)))
+        if single:
+            self._engine.set_token_targets([quality.target for quality in asked])
+            self._in_use = Quality(target=-1.0)  # nothing that `use` could find in place
+
+    def set_levels(self, group: int, levels: Sequence[int]) -> None:
+        """Each expert of a group at a level of its own; none: at that of the quality. Raises EdgeMoEError."""
+        known = self._levels[: self._loaded.top_level + 1]
+        if unknown := sorted(set(levels) - set(known)):
+            levels_known = ", ".join(map(str, known)) or "none (it is no pack)"
+            raise EdgeMoEError(f"level {unknown[0]} is not in use; this model has {levels_known}")
+        self._engine.set_levels(group, [known.index(level) + 1 for level in levels])
+
+    def _apply(self, asked: Quality) -> None:
+        if asked == self._in_use:
+            return
+        self._engine.set_token_targets([])
+        self._engine.set_target(asked.target)
+        if asked.top_level < self._loaded.top_level:
+            for group, (_, experts, _) in enumerate(self._engine.groups()):
+                self._engine.set_levels(group, [asked.top_level + 1] * experts)
+        self._in_use = asked

@@ -37,6 +37,8 @@ class Stats:
     peak_bytes: int
     """Highest resident set of the process so far."""
     budget_bytes: int | None
+    budget_changes: int = 0
+    """By `set_memory`, or because memory="auto" followed the machine's memory."""
 
     @property
     def prompt_tps(self) -> float:
@@ -65,6 +67,7 @@ class Stats:
         """The counters' growth since `earlier`; sizes, peaks and the time to first token are the current ones."""
         counters = ["prompt_tokens", "decode_tokens", "prompt_seconds", "decode_seconds"]
         counters += ["hits", "misses", "bytes_read", "used_bits", "used_weights", "io_wait", "compute_time"]
+        counters += ["budget_changes"]
         return dataclasses.replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in counters})
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from edgemoe.errors import EdgeMoEError
+
 T = TypeVar("T")
 
 
@@ -16,13 +18,22 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def run(self, work: Callable[[], T], stop: Callable[[], None]) -> T:
-        """What `work` returns. An interrupt of the caller calls `stop`, waits for `work` to end, and is raised."""
+        """What `work` returns. An interrupt of the caller calls `stop`, waits for `work` to end, and is raised.
+
+        Raises:
+            EdgeMoEError: when the thread has been closed.
+        """
         future: Future[T] = Future()
-        self._jobs.put((future, work))
+        with self._lock:
+            if self._closed:
+                raise EdgeMoEError("the model is closed")
+            self._jobs.put((future, work))
         try:
             return future.result()
         except BaseException:
@@ -31,7 +42,9 @@ class Worker:
             raise
 
     def close(self) -> None:
-        self._jobs.put(None)
+        with self._lock:
+            self._closed = True
+            self._jobs.put(None)
         if self._thread is not threading.current_thread():
             self._thread.join()
 

@@ -1,0 +1,134 @@
+"""What `edgemoe.Llama` has beside everything of llama_cpp.Llama: quality, memory, its experts, statistics."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import llama_cpp
+
+from edgemoe.errors import EdgeMoEError
+from edgemoe.experts.stats import Clock, Stats
+
+if TYPE_CHECKING:
+    from edgemoe.experts.worker import Worker
+    from edgemoe.residence import Residence
+
+_asked = threading.local()
+
+
+class Controls(llama_cpp.Llama):
+    """A base of `Llama`, which has these attributes.
+
+    Completions take an argument more than the parent's: `quality`, which holds for that request alone.
+    """
+
+    _residence: Residence
+    _clock: Clock
+    _worker: Worker
+    _options: dict[str, Any]
+    _observing: bool
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        raise NotImplementedError
+
+    # A request's own quality
+
+    @functools.wraps(llama_cpp.Llama.create_completion)
+    def create_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
+        with self._asking(quality):
+            return super().create_completion(*args, **kwargs)
+
+    @functools.wraps(llama_cpp.Llama.create_chat_completion)
+    def create_chat_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
+        with self._asking(quality):
+            return super().create_chat_completion(*args, **kwargs)
+
+    @functools.wraps(llama_cpp.Llama.__call__)
+    def __call__(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
+        with self._asking(quality):
+            return super().__call__(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _asking(self, quality: str | float | None) -> Iterator[None]:
+        """Requests that this thread makes inside have `quality`; None leaves what an outer call asked for."""
+        if quality is None:
+            yield
+            return
+        self._residence.quality.check(quality)
+        before, _asked.quality = self._asked_quality, quality
+        try:
+            yield
+        finally:
+            _asked.quality = before
+
+    @property
+    def _asked_quality(self) -> str | float | None:
+        return getattr(_asked, "quality", None)
+
+    # The loaded model
+
+    def set_quality(self, quality: str | float) -> None:
+        """Changes `quality` from the next batch on, up to the level that the model was loaded with ("fixed:LEVEL").
+
+        Raises:
+            EdgeMoEError: unknown, or above what the model was loaded with.
+        """
+        with self._turn():
+            self._residence.quality.set_default(quality)
+
+    def set_expert_levels(self, group: str, levels: Sequence[int]) -> None:
+        """Uses each expert of a group (see `expert_groups`) of a pack at a level of its own, from the next batch on.
+
+        Args:
+            levels: the level of each expert, at most that of `quality`; none gives all of them that one again.
+
+        Raises:
+            EdgeMoEError: the model has no such group or level, or another number of experts.
+        """
+        with self._turn():
+            self._residence.set_levels(group, levels)
+
+    def observe_experts(self, groups: Sequence[int]) -> None:
+        """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
+        self._residence.observe(groups)
+        self._observing = bool(groups)
+
+    def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
+        """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""
+        return self._residence.take_inputs()
+
+    @property
+    def expert_groups(self) -> list[str]:
+        """Names of the groups of experts that are routed together: layer and family, as in "blk.3.exps"."""
+        return self._residence.group_names
+
+    def resident_bits(self) -> dict[str, list[float]]:
+        """For each group (see `expert_groups`): bits per weight of each expert that are in memory now."""
+        return self._residence.resident_bits()
+
+    def stats(self) -> Stats:
+        """Counters since the model was loaded."""
+        return self._residence.stats(self._clock)
+
+    def set_memory(self, memory: int | str | None) -> None:
+        """Changes the budget of the process, from any thread and also between the tokens of a running request.
+
+        The cache of experts shrinks or grows between two batches; nothing else changes, nor do results. The context
+        keeps its size. It ends what `cache=` asked for.
+
+        Args:
+            memory: what the argument of the constructor takes; "auto" follows the machine's memory from now on.
+
+        Raises:
+            BudgetError: no size, or too small: the message has the smallest that works now, and who needs what.
+                Nothing has changed then.
+            EdgeMoEError: the model is closed.
+        """
+        if (worker := self.__dict__.get("_worker")) is None:
+            raise EdgeMoEError("the model is closed")
+        worker.run(lambda: self._residence.set_memory(memory), lambda: None)
+        self._options |= {"memory": memory, "cache": None}
