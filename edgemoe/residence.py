@@ -273,8 +273,9 @@ class Residence:
         if self._trace is not None:
             self._trace.close()
             self._trace = None
-        if loans := self.__dict__.get("loans"):
-            loans.end()
+        for holder in ("loans", "quality"):
+            if held := self.__dict__.get(holder):
+                held.end()
         self.__dict__.pop("_engine", None)
         machine.return_free_memory()
 

@@ -125,8 +125,12 @@ class QualityControl:
             raise EdgeMoEError(f"level {unknown[0]} is not in use; this model has {levels_known}")
         self._engine.set_levels(group, [known.index(level) + 1 for level in levels])
 
+    def end(self) -> None:
+        """Leaves the engine alone from now on: it is going away."""
+        self._engine = None
+
     def _apply(self, asked: Quality) -> None:
-        if asked == self._in_use:
+        if asked == self._in_use or self._engine is None:
             return
         self._engine.set_token_targets([])
         self._engine.set_target(asked.target)
