@@ -318,8 +318,8 @@ def test_quantized_value_cache_turns_flash_attention_on() -> None:
 
 
 def test_unknown_quality_is_refused() -> None:
-    with pytest.raises(EdgeMoEError, match="quality='fast'"):
-        Llama(f16_model_path(), quality="fast")
+    with pytest.raises(EdgeMoEError, match="quality='nice'"):
+        Llama(f16_model_path(), quality="nice")
 
 
 def test_import_is_light() -> None:

@@ -364,7 +364,7 @@ later = until(lambda now: now["cache"] > 0.9 * alone["cache"])
 print(json.dumps([alone, crowded, later]))
 """
     with prove_budget.memory_group(700 * MIB) as group:
-        done = prove_budget.run_in(group, [sys.executable, "-c", code, str(even)])
+        done = prove_budget.run_in([group], [sys.executable, "-c", code, str(even)])
     assert done.returncode == 0, done.stderr[-3000:]
     alone, crowded, later = json.loads(done.stdout.splitlines()[-1])
     assert alone["changes"] == 0
