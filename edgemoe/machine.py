@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -84,3 +85,13 @@ def _cgroup_limit() -> int:
             if text.isdigit():
                 limits.append(int(text))
     return min(min(limits), _NO_LIMIT)
+
+
+def processor_name() -> str:
+    """As the system calls it, or the kind of its instructions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

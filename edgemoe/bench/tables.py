@@ -33,13 +33,17 @@ def markdown(results: Sequence[Measurement]) -> str:
 
 def plain(results: Sequence[Measurement]) -> str:
     """A table for a terminal; errors stand below it."""
-    rows = [COLUMNS, *map(cells, results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    return "\n".join([*aligned([COLUMNS, *map(cells, results)]), *_errors(results)])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the rows' first column to the left and the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for label, *figures in rows:
-        aligned = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join([label.ljust(widths[0]), *aligned]))
-    return "\n".join([*lines, *_errors(results)])
+        padded = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join([label.ljust(widths[0]), *padded]))
+    return lines
 
 
 def _errors(results: Sequence[Measurement]) -> list[str]:
