@@ -26,7 +26,14 @@ _COLUMNS = ("memory", "quality", "of experts", "hits", "read/token", "decode tok
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE", help="A budget, as elsewhere.  [default: several]")
 @click.option("--quality", metavar="QUALITY", help="exact or fixed:LEVEL.  [default: all that MODEL has]")
-@click.option("--machine", "machine_name", metavar="NAME", default=_THIS, show_default=True, help="See below.")
+@click.option(
+    "--machine",
+    "machine_name",
+    metavar="NAME",
+    default=_THIS,
+    show_default=True,
+    help="Or pi5-nvme, pi5-sd, m1-air, x86-laptop.",
+)
 @click.option("--disk", metavar="SPEED", help="Speed of the disk, such as 500MB/s.  [default: the machine's]")
 @click.option("--trace", type=options.MODEL_FILE, help="Hits of this recorded trace.  [default: a typical curve]")
 @options.ctx
@@ -45,8 +52,7 @@ def command(
 ) -> None:
     """Estimate the speed of MODEL under memory budgets, and what binds it, without loading it.
 
-    The first time, this machine and the disk that holds MODEL are measured, which takes a few seconds. --machine names
-    another one: pi5-nvme, pi5-sd, m1-air, x86-laptop.
+    The first time, this machine and the disk that holds MODEL are measured, which takes a few seconds.
 
     Example: edgemoe plan model.gguf --memory 4GiB
     """
