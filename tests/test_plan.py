@@ -21,7 +21,7 @@ from edgemoe.planning.advice import COMFORTABLE, advise
 from edgemoe.planning.forecast import Forecaster, mean_planes
 from edgemoe.planning.locality import curve_of_trace, default_curve
 from edgemoe.planning.machines import GIB, MACHINES, Machine
-from edgemoe.planning.roofline import NOT_HIDDEN, STEPS_PER_LAYER, Work, prompt_time, token_time
+from edgemoe.planning.roofline import NOT_HIDDEN, SAMPLING, STEPS_PER_LAYER, Work, prompt_time, token_time
 from models import write_model
 
 PACK = Path(__file__).resolve().parents[1] / "models" / "tinystories-moe.mwq.gguf"
@@ -36,6 +36,7 @@ WORK = Work(
     expert_multiplications=100_000_000,
     state_bytes=0,
     layers=10,
+    vocabulary=0,
 )
 
 
@@ -76,6 +77,10 @@ def test_threads_that_wait_for_each_other_count_as_compute() -> None:
     slow = token_time(replace(MACHINE, step=1e-3), WORK, hit_rate=1.0)
     assert slow.total == pytest.approx(0.015 + WORK.layers * STEPS_PER_LAYER * 1e-3)
     assert slow.binds == "compute"
+
+
+def test_choosing_a_token_takes_time() -> None:
+    assert token_time(MACHINE, replace(WORK, vocabulary=100_000), 1.0).total == pytest.approx(0.015 + 1e5 * SAMPLING)
 
 
 def test_disk_binds_when_little_is_resident() -> None:
@@ -233,7 +238,7 @@ def test_packing_is_advised_where_the_disk_binds(model: Path) -> None:
 
 def test_machine_is_measured_once(model: Path, cache: Path) -> None:
     first = kept.this_machine(model)
-    for rate in (first.memory_bandwidth, first.dot_rate, first.matmul_rate, first.disk_bandwidth, first.step):
+    for rate in (first.memory_bandwidth, first.dot_rate, first.prompt_rate, first.disk_bandwidth, first.step):
         assert math.isfinite(rate)
         assert rate > 0
     assert kept.profile_path() == cache / "edgemoe" / "machine.msgpack"

@@ -9,6 +9,9 @@ from edgemoe.planning.machines import Machine
 
 COMFORTABLE = 8.0
 """Tokens per second: somewhat faster than people read."""
+NEARLY = 0.95
+"""Share of the speed with more memory at which more memory is not worth it."""
+_SHARES = tuple(i / 20 for i in range(1, 20))
 WORTH_PACKING = 1.2
 """Times the speed, below which a loss of precision buys too little."""
 
@@ -32,15 +35,30 @@ class Advice:
 
 
 def advise(forecaster: Forecaster, machine: Machine, budget: int | None = None, quality: str | None = None) -> Advice:
-    """The best quality that is fast enough, or the fastest, with `budget` or what the machine can spare.
+    """The best quality that is fast enough, or else the fastest, with `budget` or as much memory as is useful.
 
     Raises:
-        BudgetError: when the budget is too small for the model.
+        BudgetError: when the budget, or what the machine can spare, is too small for the model.
     """
     forecasts = []
     for candidate in [quality] if quality else forecaster.qualities:
-        room = budget or min(machine.spare_memory, forecaster.budget_for(1.0, candidate))
-        forecasts.append(forecaster.forecast(machine, room, candidate))
+        if budget is None:
+            forecasts.append(_useful(forecaster, machine, candidate))
+        else:
+            forecasts.append(forecaster.forecast(machine, budget, candidate))
     enough = [forecast for forecast in forecasts if forecast.token.per_second >= COMFORTABLE]
     best = enough[0] if enough else max(forecasts, key=lambda forecast: forecast.token.per_second)
     return Advice(best, forecaster.packed(machine, best.budget))
+
+
+def _useful(forecaster: Forecaster, machine: Machine, quality: str) -> Forecast:
+    """The smallest budget that the machine can spare and that is nearly as fast as the largest."""
+    largest = forecaster.forecast(machine, min(machine.spare_memory, forecaster.budget_for(1.0, quality)), quality)
+    for share in _SHARES:
+        budget = forecaster.budget_for(share, quality)
+        if budget >= largest.budget:
+            break
+        forecast = forecaster.forecast(machine, budget, quality)
+        if forecast.token.per_second >= NEARLY * largest.token.per_second:
+            return forecast
+    return largest

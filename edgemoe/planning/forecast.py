@@ -154,6 +154,7 @@ class Forecaster:
                 expert_multiplications=sum(used * math.prod(tensor.shape[:2]) for tensor in experts),
                 state_bytes=0,
                 layers=self.summary.layers,
+                vocabulary=self.summary.vocabulary,
             )
         return self._works[quality]
 

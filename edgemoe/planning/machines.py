@@ -12,9 +12,9 @@ class Machine:
     """Rates of all cores together.
 
     `memory_bandwidth` and `disk_bandwidth` are in bytes per second; the latter is that of random reads of 256 KiB past
-    the page cache, eight at a time. `dot_rate` are multiplications per second of one activation by quantized weights
-    that lie in cache, `matmul_rate` those of a batch. `step` are the seconds for which a step of the graph keeps the
-    threads waiting for each other.
+    the page cache, eight at a time. `dot_rate` are multiplications per second by weights of four bits for one token,
+    `prompt_rate` those for a prompt, all else that it takes included. `step` are the seconds for which a step of the
+    graph keeps the threads waiting for each other.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Machine:
     memory_bytes: int
     memory_bandwidth: float
     dot_rate: float
-    matmul_rate: float
+    prompt_rate: float
     disk_bandwidth: float
     step: float
 
@@ -36,7 +36,7 @@ _PI5 = {
     "memory_bytes": 8 * GIB,
     "memory_bandwidth": 10e9,
     "dot_rate": 33e9,
-    "matmul_rate": 33e9,
+    "prompt_rate": 33e9,
     "step": 4e-6,
 }
 

@@ -11,17 +11,19 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.experts import library
 from edgemoe.planning.machines import Machine
 
-_SECONDS = 0.4
-"""For each rate. The best round counts: other programs only ever make one slower, and a round is over before they get
-a turn."""
-_LONGEST = 2.0
-_ROUNDS = 40
+_SECONDS, _LONGEST = 0.4, 2.0
+_ROUNDS = 500
+"""Rounds of each rate, in _SECONDS at the least and _LONGEST at the most. A round is over before other programs get a
+turn, so the fastest tenth of them shows what the machine does when it is left alone."""
+_FASTEST = 0.1
+_PRODUCTS_SHARE = 0.65
+"""Of a prompt's time, what products with full matrices take (docs/plan.md); the rest is attention and bookkeeping."""
 _COLUMNS = 2048
 _BATCH = 64
 _STEPS = 1000
 _F32, _Q8_0, _Q4_K = 0, 8, 12  # ggml's numbers of these types
-_CACHED = 1 << 20  # bytes
-_STREAMED, _PIECE = 256 << 20, 8 << 20  # more than caches hold, and what a round takes of it
+_MATRIX = 1 << 20  # bytes of one matrix, like an expert's
+_STREAMED = 256 << 20  # more than caches hold
 _TENSOR = 512  # bytes that ggml keeps for a tensor, at the most
 _GRAPH = 1 << 20  # and for a graph of 2,048 tensors
 
@@ -35,22 +37,22 @@ def measure_rates(threads: int | None = None) -> Machine:
         EdgeMoEError: when llama.cpp's library does not load, or there is no memory to measure with.
     """
     threads = threads or machine.processors()
-    pieces = max(1, min(_STREAMED, machine.available_memory() // 8) // _PIECE)
-    with _Products(_Q8_0, _PIECE, threads, matrices=pieces) as large:
-        memory_bandwidth = large.bytes / large.best_seconds()
-    with _Products(_Q4_K, _CACHED, threads, repeat=16) as small:
-        dot_rate = small.multiplications / small.best_seconds()
-    with _Products(_Q4_K, _CACHED, threads, batch=_BATCH) as batch:
-        matmul_rate = batch.multiplications / batch.best_seconds()
-    with _Products(_F32, 0, threads, repeat=_STEPS) as tiny:
-        step = tiny.best_seconds() / _STEPS
+    matrices = max(1, min(_STREAMED, machine.available_memory() // 8) // _MATRIX)
+    with _Products(_Q8_0, _MATRIX, threads, matrices=matrices) as products:
+        memory_bandwidth = products.bytes / products.seconds()
+    with _Products(_Q4_K, _MATRIX, threads, matrices=matrices) as products:
+        dot_rate = products.multiplications / products.seconds()
+    with _Products(_Q4_K, _MATRIX, threads, matrices=4, batch=_BATCH) as products:
+        prompt_rate = _PRODUCTS_SHARE * products.multiplications / products.seconds()
+    with _Products(_F32, 0, threads, repeat=_STEPS) as products:
+        step = products.seconds() / _STEPS
     return Machine(
         name="this",
         description=f"this machine, {threads} cores, {machine.processor_name()}",
         memory_bytes=machine.total_memory(),
         memory_bandwidth=memory_bandwidth,
         dot_rate=dot_rate,
-        matmul_rate=matmul_rate,
+        prompt_rate=prompt_rate,
         disk_bandwidth=0.0,
         step=step,
     )
@@ -87,8 +89,8 @@ class _Products:
         vectors = self._zeros(_F32, batch)
         self._graphs = [self._graph(self._zeros(kind, rows), vectors, repeat) for _ in range(matrices)]
 
-    def best_seconds(self) -> float:
-        """The shortest of many rounds."""
+    def seconds(self) -> float:
+        """Of a round, while nothing else disturbs it."""
         times: list[float] = []
         began = started = time.perf_counter()
         while started - began < _SECONDS or (len(times) < _ROUNDS and started - began < _LONGEST):
@@ -97,7 +99,7 @@ class _Products:
                 ended = time.perf_counter()
                 times.append(ended - started)
                 started = ended
-        return min(times)
+        return sorted(times)[int(_FASTEST * len(times))]
 
     def _graph(self, weights: ctypes.c_void_p, vectors: ctypes.c_void_p, repeat: int) -> ctypes.c_void_p:
         graph = self._pointer("ggml_new_graph", self._context)

@@ -14,6 +14,8 @@ NOT_HIDDEN = 0.2
 """Share of the shorter of computing and reading that the longer one does not hide (docs/plan.md)."""
 STEPS_PER_LAYER = 40
 """Nodes of llama.cpp's graph at which threads wait for each other: norms, products, rope, softmax, additions."""
+SAMPLING = 9e-9
+"""Seconds for each token of the vocabulary, of which one is chosen."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Work:
     expert_multiplications: int
     state_bytes: int
     layers: int
+    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def token_time(machine: Machine, work: Work, hit_rate: float) -> TokenTime:
     expert_memory = work.expert_bytes / machine.memory_bandwidth
     dense_dots = work.dense_multiplications / machine.dot_rate
     expert_dots = work.expert_multiplications / machine.dot_rate
-    steps = work.layers * STEPS_PER_LAYER * machine.step
-    compute = max(dense_memory, dense_dots) + max(expert_memory, expert_dots) + steps
+    rest = work.layers * STEPS_PER_LAYER * machine.step + work.vocabulary * SAMPLING
+    compute = max(dense_memory, dense_dots) + max(expert_memory, expert_dots) + rest
     bytes_read = (1 - hit_rate) * work.expert_bytes
     read = bytes_read / machine.disk_bandwidth
     total = max(compute, read) + NOT_HIDDEN * min(compute, read)
@@ -64,6 +67,6 @@ def token_time(machine: Machine, work: Work, hit_rate: float) -> TokenTime:
 def prompt_time(machine: Machine, work: Work, tokens: int, bytes_read: float) -> float:
     """Seconds to evaluate a batch of `tokens`, of which `bytes_read` bytes of experts come from disk meanwhile."""
     multiplications = work.dense_multiplications + work.expert_multiplications
-    compute = tokens * multiplications / machine.matmul_rate
+    compute = tokens * multiplications / machine.prompt_rate
     read = bytes_read / machine.disk_bandwidth
     return max(compute, read) + NOT_HIDDEN * min(compute, read)
