@@ -37,6 +37,7 @@ _MARGIN_SHARE = 64
 _COMPUTE_SHARE = 0.6
 # The KV cache of a context whose length was not asked for may take this share.
 _STATE_SHARE = 0.25
+_BATCH = 512  # llama-cpp-python's default for n_batch and n_ubatch
 _SMALLEST_UBATCH = 32
 _SMALLEST_CTX = 512
 # Longer contexts are only made when they are asked for: even planning one makes its cells.
@@ -74,6 +75,11 @@ class Plan:
     def prompt_bytes(self, tokens: int) -> int:
         """What of it goes beyond a batch of SMALL_BATCH tokens."""
         return max(0, self.batch_bytes(tokens) - self.batch_bytes(SMALL_BATCH))
+
+    def cache_bytes(self, budget: int) -> int:
+        """What `budget` leaves for experts while single tokens are computed, at most all of them."""
+        left = budget - self.fixed + self.prompt_bytes(self.shape.n_ubatch)
+        return min(max(left, self.minimum_cache), self.full_cache)
 
     def table(self) -> str:
         return table(self.parts | {"experts, at the least": self.minimum_cache, "smallest budget": self.smallest})
@@ -146,6 +152,15 @@ def make_plan(summary: ModelSummary, planners: Planners, request: Request, *, ba
             f"the smallest is {format_size(plan.smallest)}\n{plan.table()}"
         )
     return plan
+
+
+def estimate_plan(summary: ModelSummary, planners: Planners, budget: int, n_ctx: int | None = None) -> Plan:
+    """The plan of another process that opens the model with `budget`. Raises BudgetError as `make_plan` does."""
+    from edgemoe.experts.planning import ContextShape
+
+    shape = ContextShape(n_ctx=0, n_batch=_BATCH, n_ubatch=0)
+    request = Request(n_ctx, _BATCH, _BATCH, shape, budget)
+    return make_plan(summary, planners, request, baseline=_BASELINE)
 
 
 class _Builder:
@@ -274,8 +289,8 @@ def smallest_budget(
     summary = summarize(path, model)
     if not summary.experts:
         raise BudgetError(f"{summary.path.name} has no experts: llama.cpp runs it as it is, and no budget applies")
-    shape = ContextShape(n_ctx=0, n_batch=512, n_ubatch=_SMALLEST_UBATCH)
-    request = Request(n_ctx or _SMALLEST_CTX, 512, _SMALLEST_UBATCH, shape, budget=None)
+    shape = ContextShape(n_ctx=0, n_batch=_BATCH, n_ubatch=_SMALLEST_UBATCH)
+    request = Request(n_ctx or _SMALLEST_CTX, _BATCH, _SMALLEST_UBATCH, shape, budget=None)
     with Planners(model, top_level=top_level) as planners:
         builder = _Builder(summary, planners, request, _BASELINE)
         on_disk = not summary.embedding_tied and summary.embedding_bytes > 0

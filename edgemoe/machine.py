@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterator
@@ -149,3 +150,13 @@ def _stalled_seconds(path: Path) -> float | None:
         return None
     match = re.search(r"^some .*\btotal=(\d+)", text, re.MULTILINE)
     return int(match[1]) / 1e6 if match else None
+
+
+def processor_name() -> str:
+    """As the system calls it, or the kind of its instructions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

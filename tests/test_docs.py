@@ -106,7 +106,8 @@ def program(path: Path, arguments: str) -> None:
 def run(command: list[str], folder: Path) -> None:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # Threads that wait asleep: the machine may be busy with other tests.
-    environment = os.environ | {"PATH": path, "XDG_STATE_HOME": str(folder), "OMP_WAIT_POLICY": "passive"}
+    homes = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    environment = os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
         command, cwd=folder, env=environment, input="Hello.\n", capture_output=True, text=True, timeout=120, check=False
     )

@@ -1,0 +1,1 @@
+"""How fast a model will run on a machine, before it is loaded: see docs/plan.md."""
