@@ -158,7 +158,7 @@ def _print(
     click.echo(aligned([_COLUMNS, *map(_cells, rows)]))
     click.echo()
     best = advice.best
-    print_rows([("recommended", _settings(best)), ("packing", _packing(advice))])
+    print_rows([("recommended", _settings(best)), ("packing", _packing(forecaster, advice))])
     if others:
         click.echo()
         for name, other in others.items():
@@ -190,14 +190,16 @@ def _cells(forecast: Forecast) -> tuple[str, ...]:
 def _settings(forecast: Forecast) -> str:
     return (
         f"--memory {forecast.budget / (1 << 20):.0f}MiB --quality {forecast.quality}: "
-        f"{forecast.token.per_second:.3g} tok/s, bound by {forecast.token.binds}"
+        f"{forecast.token.per_second:.1f} tok/s, bound by {forecast.token.binds}"
     )
 
 
-def _packing(advice: Advice) -> str:
-    speeds = ", ".join(f"{f.token.per_second:.3g} tok/s at level {level}" for level, f in advice.packed.items())
-    if not speeds:
-        return "nothing to gain: this is a pack, or no larger than one"
+def _packing(forecaster: Forecaster, advice: Advice) -> str:
+    if forecaster.levels:
+        return "this is a pack"
+    if not advice.packed:
+        return "a pack would not be smaller"
+    speeds = ", ".join(f"{f.token.per_second:.1f} tok/s at level {level}" for level, f in advice.packed.items())
     if advice.pack_level is None:
         return f"not for speed: a pack would give {speeds}"
     return f"worth it, at level {advice.pack_level}: a pack would give {speeds} (see edgemoe pack)"
