@@ -18,9 +18,10 @@ from edgemoe.errors import BudgetError, EdgeMoEError
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.planning import kept
 from edgemoe.planning.advice import COMFORTABLE, advise
-from edgemoe.planning.forecast import Forecaster, mean_planes
+from edgemoe.planning.forecast import Forecaster
 from edgemoe.planning.locality import curve_of_trace, default_curve
 from edgemoe.planning.machines import GIB, MACHINES, Machine
+from edgemoe.planning.precision import mean_errors, mean_planes
 from edgemoe.planning.roofline import NOT_HIDDEN, SAMPLING, STEPS_PER_LAYER, Work, prompt_time, token_time
 from models import write_model
 
@@ -166,15 +167,18 @@ def test_bytes_and_products_of_a_token(model: Path) -> None:
 
 def test_a_pack_takes_fewer_bytes_at_a_lower_level() -> None:
     with Forecaster(PACK, default_curve, n_ctx=64) as forecaster:
-        assert forecaster.qualities == ["exact", "fixed:3", "fixed:2"]
-        works = [forecaster._work(quality) for quality in forecaster.qualities]
+        assert forecaster.qualities == ["exact", "high", "balanced", "fast", "fixed:3", "fixed:2"]
+        fixed, targets = ["exact", "fixed:3", "fixed:2"], ["exact", "high", "balanced", "fast"]
+        works = [forecaster._work(quality) for quality in fixed]
         assert works[0].expert_bytes == pytest.approx(forecaster.summary.working_set_bytes, rel=0.01)
         assert works[0].expert_bytes > works[1].expert_bytes > works[2].expert_bytes
         assert len({work.expert_multiplications for work in works}) == 1
         slow = replace(MACHINE, disk_bandwidth=1e6)
         budget = forecaster.budget_for(0.2)
-        speeds = [forecaster.forecast(slow, budget, quality).token.per_second for quality in forecaster.qualities]
-        assert speeds == sorted(speeds)
+        for qualities in (fixed, targets):
+            speeds = [forecaster.forecast(slow, budget, quality).token.per_second for quality in qualities]
+            assert speeds == sorted(speeds)
+            assert speeds[-1] > 1.2 * speeds[0]
         assert forecaster.packed(slow, budget) == {}
         with pytest.raises(EdgeMoEError, match="levels 2, 3, 4"):
             forecaster.forecast(slow, budget, "fixed:6")
@@ -185,6 +189,19 @@ def test_mean_planes() -> None:
     assert [mean_planes(q, (2, 3, 4)) for q in ("fixed:2", "fixed:3", "fixed:4", "exact")] == [1, 2, 3, 3]
     with pytest.raises(EdgeMoEError, match="needs a pack"):
         mean_planes("fixed:2", ())
+
+
+def test_mean_planes_of_targets() -> None:
+    errors = (0.06, 0.015, 0.004)
+    assert mean_planes("balanced", (), (), 8) == 1  # a file in one precision
+    assert mean_planes("0.99", (2, 3, 4), errors, 8) == 1
+    assert mean_planes("0.0001", (2, 3, 4), errors, 8) == 3
+    planes = [mean_planes(quality, (2, 3, 4), errors, 8) for quality in ("high", "balanced", "fast")]
+    assert planes == sorted(planes, reverse=True)
+    assert 1 < planes[2] < planes[0] < 3
+    # One expert a token: planes are added until its error is at most the target.
+    assert [mean_planes(str(q), (2, 3, 4), errors, 1) for q in (0.07, 0.05, 0.01)] == [1, 2, 3]
+    assert mean_errors(PACK) == sorted(mean_errors(PACK), reverse=True)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.75])
@@ -300,10 +317,10 @@ def test_table(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(capsys, model, "--ctx", 64, "--json", "--disk", "100MB/s")
+    code, out, _ = run(capsys, model, "--ctx", 64, "--json", "--disk", "1MB/s")
     assert code == 0
     values = json.loads(out)
-    assert values["machine"]["disk_bandwidth"] == 100e6
+    assert values["machine"]["disk_bandwidth"] == 1e6
     shares = [row["experts_share"] for row in values["forecasts"]]
     assert shares[1:] == pytest.approx([0.25, 0.5, 0.75, 1.0], abs=0.01)
     speeds = [row["decode_tps"] for row in values["forecasts"]]

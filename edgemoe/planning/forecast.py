@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from edgemoe.budget import Plan, Planners, estimate_plan, smallest_budget
 from edgemoe.errors import BudgetError
-from edgemoe.experts.quality import EXACT, LEVELS, parse_quality
+from edgemoe.experts.quality import EXACT, LEVELS, TARGETS, parse_quality
 from edgemoe.packs.summary import EMBEDDING, open_model, summarize
 from edgemoe.planning.locality import HitCurve
 from edgemoe.planning.machines import Machine
+from edgemoe.planning.precision import mean_errors, mean_planes
 from edgemoe.planning.roofline import TokenTime, Work, prompt_time, token_time
 
 _OUTPUT = "output.weight"
@@ -67,7 +68,8 @@ class Forecaster:
     @property
     def qualities(self) -> list[str]:
         """What `quality=` offers for this file, the best first."""
-        return [EXACT, *(f"fixed:{level}" for level in reversed(self.levels[:-1]))]
+        targets = sorted(TARGETS, key=TARGETS.__getitem__) if self.levels else []
+        return [EXACT, *targets, *(f"fixed:{level}" for level in reversed(self.levels[:-1]))]
 
     def smallest(self, quality: str = EXACT) -> Plan:
         """The plan with the smallest budget that runs the model."""
@@ -112,7 +114,7 @@ class Forecaster:
         share = min(1.0, plan.cache_bytes(budget) / full)
         state = plan.parts["KV cache"] * min(1.0, _CONTEXT / plan.shape.n_ctx)
         work = replace(work, state_bytes=int(state))
-        hit_rate = self._curve(share)
+        hit_rate = self._curve(min(1.0, share * self._room(offered)))
         token = token_time(machine, work, hit_rate)
         in_memory = plan.parts["dense weights"] + plan.parts["token embedding"]
         return Forecast(
@@ -144,7 +146,7 @@ class Forecaster:
             skipped = self._planners_of(quality).get(False).skipped
             tensors = [tensor for tensor in self._model.tensors if tensor.name not in skipped]
             used = self.summary.experts_used
-            planes = mean_planes(quality, self.levels)
+            planes = mean_planes(quality, self.levels, self._errors, used)
             dense = [tensor for tensor in tensors if not tensor.expert and not self._looked_up(tensor.name)]
             experts = [tensor for tensor in tensors if tensor.expert]
             self._works[quality] = Work(
@@ -157,6 +159,16 @@ class Forecaster:
                 vocabulary=self.summary.vocabulary,
             )
         return self._works[quality]
+
+    @cached_property
+    def _errors(self) -> list[float]:
+        return mean_errors(self.summary.path) if self.levels else []
+
+    def _room(self, quality: str) -> float:
+        """How often the planes that a token asks for fit where all fit once: those that none asks for are not kept."""
+        if not parse_quality(quality, self.levels).target:
+            return 1.0
+        return self._work(EXACT).expert_bytes / self._work(quality).expert_bytes
 
     def _looked_up(self, name: str) -> bool:
         """Whether a token takes one row of the tensor, not all of it."""
@@ -189,15 +201,6 @@ class Forecaster:
     def __exit__(self, *_: object) -> None:
         for planners in self._planners.values():
             planners.__exit__()
-
-
-def mean_planes(quality: str, levels: Iterable[int]) -> float:
-    """Planes of an expert that a token uses at `quality`, of a pack with `levels`; 1 for a GGUF as it is.
-
-    A quality under which the engine may compute with fewer planes than there are has a fraction here.
-    """
-    levels = list(levels)
-    return float(min(parse_quality(quality, levels).top_level + 1, max(1, len(levels))))
 
 
 def _expert_bytes(tensor: Any, planes: float) -> float:
