@@ -55,6 +55,7 @@ def read_t16(planes, tables, rows: int, columns: int, level: int, bias_levels=()
     blocks = -(-columns // 64)
     superblocks = -(-blocks // 4)
     biases = np.zeros(rows)
+    gain = 1.0
     for at in LEVELS[: LEVELS.index(level) + 1]:
         parts = Parts(planes[at])
         wide = at in (2, 6)
@@ -65,6 +66,9 @@ def read_t16(planes, tables, rows: int, columns: int, level: int, bias_levels=()
             selectors = parts.take(rows * superblocks * 16).reshape(rows, superblocks * 16)
             assert not selectors[:, columns // 16 :].any()
             scales = parts.take(rows * superblocks * 2).view(np.float16).reshape(rows, superblocks)
+            last_part = parts.take(64)
+            assert not last_part[:48].any()
+            gain = float(last_part[48:].view(np.float32)[LEVELS.index(level)])
         elif at == 6:
             last = code
         else:
@@ -74,7 +78,7 @@ def read_t16(planes, tables, rows: int, columns: int, level: int, bias_levels=()
             biases = own.astype(float) if at == level else biases
         parts.end()
     row = np.repeat(selectors, 16, axis=1)[:, :columns].astype(int)
-    d = np.repeat(scales.astype(float), 256, axis=1)[:, :columns]
+    d = gain * np.repeat(scales.astype(float), 256, axis=1)[:, :columns]
     codes = codes[:, :columns]
     if level < 6:
         return d * tables[level][row, codes], biases
@@ -97,7 +101,7 @@ def read_slice(planes, kind: str, rows: int, columns: int, level: int) -> np.nda
             scales = parts.take(rows * blocks // 4 * SCALE_BYTES[kind]).reshape(rows, blocks // 4, SCALE_BYTES[kind])
             last = parts.take(64).reshape(4, 16)
             midpoints, gains = last[:3], last[3].view(np.float32)
-            assert gains[3] == 0
+            assert gains[3] == 1
         parts.end()
     known = {2: 2, 3: 3, 4: 4, 6: bits}[level]
     number = LEVELS.index(level)

@@ -10,7 +10,7 @@ Q4_K, Q5_K, Q6_K = 12, 13, 14
 BLOCK_BYTES = {Q4_K: 144, Q5_K: 176, Q6_K: 210}
 UNITS = {Q4_K: 8, Q5_K: 4, Q6_K: 2}
 CODE_BITS = {Q4_K: 4, Q5_K: 5, Q6_K: 6}
-GAINS = {2: 1.125, 3: 1.03125, 4: 0.96875}
+GAINS = {2: 1.125, 3: 1.03125, 4: 0.96875, 6: 1.0078125}
 
 
 def pad(data: bytes, multiple: int = 64) -> bytes:
@@ -65,20 +65,23 @@ def one_bit_plane(bits: np.ndarray) -> bytes:
     return bytes(out)
 
 
+def gains(of: dict[int, float]) -> bytes:
+    return struct.pack("<4f", *(of[level] for level in (2, 3, 4, 6)))
+
+
 def slice_planes(kind: int, raw: np.ndarray) -> dict[int, bytes]:
     """Planes of a matrix of k-quant blocks, uint8 [rows, bytes of a row]; midpoints in the middle, gains as above."""
     size, bits = BLOCK_BYTES[kind], CODE_BITS[kind]
     rows = [[row[at : at + size].tobytes() for at in range(0, row.size, size)] for row in raw]
     codes = np.array([[code for block in row for code in k_quant_codes(kind, block)] for row in rows])
     scales = b"".join(k_quant_scales(kind, block) for row in rows for block in row)
-    midpoints = bytearray(64)
+    midpoints = bytearray(48)
     for number, kept in enumerate((2, 3, 4)):
         step = 1 << (bits - kept)
         for code in range(1 << kept):
             midpoints[16 * number + code] = min(127, round((code * step + (step - 1) / 2) * UNITS[kind]))
-        struct.pack_into("<f", midpoints, 48 + 4 * number, GAINS[kept])
     planes = {
-        2: pad(two_bit_plane(codes >> bits - 2)) + pad(scales) + bytes(midpoints),
+        2: pad(two_bit_plane(codes >> bits - 2)) + pad(scales) + bytes(midpoints) + gains(GAINS),
         3: pad(one_bit_plane(codes >> bits - 3 & 1)),
         4: pad(one_bit_plane(codes >> bits - 4 & 1)),
     }
@@ -134,13 +137,14 @@ def t16_planes(
     codes: np.ndarray, selectors: np.ndarray, scales: np.ndarray, biases: dict[int, np.ndarray], levels: tuple[int, ...]
 ) -> dict[int, bytes]:
     """Planes from codes [rows, columns] (of 4 bits, of 6 with level 6), selectors [rows, columns / 16] and scales
-    float16 [rows, superblocks]."""
+    float16 [rows, superblocks]; gains as above."""
     rows, columns = codes.shape
     extra = 2 if 6 in levels else 0
     n_super = (columns + 255) // 256
     padded = np.zeros((rows, 16 * n_super), np.uint8)
     padded[:, : columns // 16] = selectors
     planes = {2: pad(two_bit_plane(codes >> 2 + extra)) + pad(padded.tobytes()) + pad(scales.astype("<f2").tobytes())}
+    planes[2] += bytes(48) + gains(GAINS)
     planes[3] = pad(one_bit_plane(codes >> 1 + extra & 1))
     planes[4] = pad(one_bit_plane(codes >> extra & 1))
     if extra:
@@ -163,5 +167,5 @@ def t16_values(
             value = tables[4][s, code4] + tables[6][s, 4 * (code4 >> 2) + (code & 3)] / 16
         else:
             value = float(tables[level][s, code4 >> 4 - level])
-        out[r, c] = d * value
+        out[r, c] = GAINS[level] * d * value
     return out

@@ -109,7 +109,7 @@ def test_midpoints_are_the_best_values(quantize, kind: str) -> None:
     source = dequantize(blocks, KINDS[kind], rows)
     sliced = codec.slice_matrix(int(KINDS[kind]), bytes(blocks), rows, columns, h)
     base = sliced.planes[2].copy()
-    base[-16:-4] = np.ones(3, np.float32).view(np.uint8)
+    base[-16:] = np.ones(4, np.float32).view(np.uint8)
 
     def lost(plane: np.ndarray, level: int) -> float:
         read = reader.read_slice(sliced.planes | {2: plane}, kind, rows, columns, level)
@@ -123,33 +123,6 @@ def test_midpoints_are_the_best_values(quantize, kind: str) -> None:
                 at = len(base) - 64 + first + cell
                 changed[at] = max(0, int(changed[at]) + step)
                 assert lost(changed, level) >= least * (1 - 1e-6)
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_gains_keep_the_size_of_the_weights(quantize, kind: str, weighted: bool) -> None:
-    """Against the source, a level's weights are neither too large nor too small on the whole."""
-    rows, columns = 40, 512
-    h = importance_of(columns) if weighted else np.ones(columns)
-    blocks = quantize(weights_of(rows, columns), KINDS[kind])
-    source = dequantize(blocks, KINDS[kind], rows).astype(np.float64)
-    sliced = codec.slice_matrix(int(KINDS[kind]), blocks, rows, columns, h if weighted else None)
-    for level in (2, 3, 4):
-        read = reader.read_slice(sliced.planes, kind, rows, columns, level)
-        assert (read * source * h).sum() == pytest.approx((source**2 * h).sum(), rel=1e-5)
-    gains = sliced.planes[2][-16:-4].view(np.float32)
-    assert gains[0] > gains[1] > 1
-    assert (gains[2] == 1) == (kind == "q4_k")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_slices_of_zeros(kind: str) -> None:
-    blocks = np.zeros(3 * gguf.GGML_QUANT_SIZES[KINDS[kind]][1], np.uint8)
-    sliced = codec.slice_matrix(int(KINDS[kind]), blocks, 3, 256)
-    assert sliced.planes[2][-16:-4].view(np.float32).tolist() == [1, 1, 1]
-    for level in (2, 3, 4):
-        assert sliced.errors[level] == (0, 0)
-        assert not reader.read_slice(sliced.planes, kind, 3, 256, level).any()
 
 
 def test_slices_do_not_depend_on_threads(quantize) -> None:

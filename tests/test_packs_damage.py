@@ -8,15 +8,18 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
+from edgemoe import Llama
 from edgemoe.cli import main
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs.header import Entry, Value, write_header
-from edgemoe.packs.layout import is_extents
+from edgemoe.packs.layout import is_extents, plane_bytes
 from edgemoe.packs.plan import Settings, make_plan
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
@@ -237,15 +240,58 @@ def test_extents_of_anything_can_be_computed_with(tmp_path: Path, expert_type: s
     good = np.fromfile(pack(source, tmp_path / "good.mwq.gguf").path, np.uint8)
     with Pack(tmp_path / "good.mwq.gguf") as opened:
         spans = [(e.offset, e.offset + e.bytes) for e in opened.entries.values() if is_extents(e.name)]
+        gains = gains_of(opened)
     paths = []
     for fill in (0x00, 0x7C, 0x7F, 0xFF, None):  # 0x7C and 0x7F: scales that are no numbers
         data = good.copy()
         for start, end in spans:
             data[start:end] = np.random.default_rng(0).integers(0, 256, end - start) if fill is None else fill
+        for at in gains:  # others are refused
+            data[at : at + 4] = np.ones(1, "<f4").view(np.uint8)
         paths.append(str(tmp_path / f"{fill}.mwq.gguf"))
         data.tofile(paths[-1])
     done = subprocess.run([sys.executable, "-c", PROBE, *paths], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == paths, done.stderr[-3000:]
+
+
+def gains_of(opened: Pack) -> list[int]:
+    """Where in the file each gain is."""
+    return [
+        opened.entries[group.tensor_name(2)].offset
+        + expert * group.extent(2)
+        + start
+        + plane_bytes(tensor, 2, biased=False)
+        - at
+        for group in opened.groups
+        for expert in range(group.experts)
+        for tensor, start in zip(group.tensors, group.plane_offsets(2), strict=False)
+        for at in (16, 12, 8, 4)
+    ]
+
+
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), -1.0, 0.0, 0.49, 2.01])
+@pytest.mark.parametrize("expert_type", ["Q4_K", "F16"])
+def test_gains_beyond_their_range_are_refused(tmp_path: Path, expert_type: str, gain: float) -> None:
+    source = write_model(tmp_path / "source.gguf", "qwen3moe", mixed=True, **(SMALL | {"expert_type": expert_type}))[0]
+    path = pack(source, tmp_path / "good.mwq.gguf").path
+    data = np.fromfile(path, np.uint8)
+    with Pack(path) as opened:
+        group = opened.groups[0]
+        places, base = gains_of(opened), opened.entries[group.tensor_name(2)].offset
+        sums = opened.entries[group.tensor_name("xxh3")].offset
+        size = group.extent(2)
+    data[places[1] : places[1] + 4] = np.array([gain], "<f4").view(np.uint8)
+    data[sums : sums + 8] = np.frombuffer(
+        struct.pack("<Q", xxhash.xxh3_64_intdigest(data[base : base + size])), np.uint8
+    )
+    data.tofile(path)
+    name = group.tensors[0].name
+    assert f"the gain of expert 0 of {name} at level 3 is {np.float32(gain)}" in verify(path).damages
+    unpack(path, 2, tmp_path / "two.gguf")  # level 3's gain is not used
+    with pytest.raises(ModelError, match="gain .* at level 3, which is not between 0.5 and 2"):
+        unpack(path, 3, tmp_path / "three.gguf")
+    with closing(Llama(path, n_ctx=64, n_threads=1, quality="fixed:3")) as llm, pytest.raises(ModelError, match="gain"):
+        llm.eval(list(range(40)))
 
 
 def test_tables_beyond_their_range_are_refused(good: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgemoe import _native
 from edgemoe.experts.quality import LEVELS
-from edgemoe.packs.layout import LAST_LEVEL, TABLE_LENGTHS, ExpertTensor
+from edgemoe.packs.layout import LAST_LEVEL, TABLE_LENGTHS, ExpertTensor, plane_bytes
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -27,6 +27,12 @@ def dequantize(tensor: ExpertTensor, planes: Planes, level: int, tables: Tables 
     return _native.dequantize_planes(
         int(tensor.format), tensor.rows, tensor.columns, used, tables=entries, biased_levels=0
     )
+
+
+def gains(tensor: ExpertTensor, base: Bytes) -> Floats:
+    """Of the levels 2, 3, 4 and 6, from a matrix's plane of level 2: float32 [4]."""
+    end = plane_bytes(tensor, 2, biased=False)
+    return base[end - 4 * len(LEVELS) : end].view("<f4")
 
 
 def assemble(tensor: ExpertTensor, planes: Planes) -> Bytes:

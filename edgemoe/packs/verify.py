@@ -11,8 +11,10 @@ from threading import Lock
 import numpy as np
 import xxhash
 
-from edgemoe import machine
+from edgemoe import _native, machine
+from edgemoe.experts.quality import LEVELS
 from edgemoe.packs.layout import CHECKSUMS, Group, is_extents
+from edgemoe.packs.planes import Bytes, gains
 from edgemoe.packs.reader import Pack
 
 Progress = Callable[[int, int], None]
@@ -95,8 +97,18 @@ def _extent_damages(pack: Pack, group: Group, expert: int, counter: _Counter) ->
         extent = pack.extent(group, level, expert)
         if extent.size and xxhash.xxh3_64_intdigest(extent) != expected[number]:
             damages.append(f"level {level} of expert {expert} of {group.name} is damaged")
+        elif level == 2:
+            damages += _gain_damages(group, expert, extent)
         counter.add(extent.size)
     return damages
+
+
+def _gain_damages(group: Group, expert: int, extent: Bytes) -> Iterator[str]:
+    least, most = _native.gain_range
+    for tensor, start in zip(group.tensors, group.plane_offsets(2), strict=False):
+        for level, gain in zip(LEVELS, gains(tensor, extent[start:]), strict=True):
+            if not least <= gain <= most:
+                yield f"the gain of expert {expert} of {tensor.name} at level {level} is {gain}"
 
 
 class _Counter:

@@ -114,6 +114,13 @@ void assemble(const Matrix& matrix, const Choice& c, const uint8_t* expected) {
   });
 }
 
+// Such as a pack may have: others are refused, which leaves nothing to be tried.
+void set_gains(Input& input, uint8_t* midpoints) {
+  float gains[kernels::kLevelCount];
+  for (float& gain : gains) gain = static_cast<float>(input.choose(64, 255)) / 128;
+  std::memcpy(midpoints + kernels::kGainsAt, gains, sizeof(gains));
+}
+
 void run_planes(Input& input, const Choice& c) {
   const auto tables = std::make_unique<kernels::T16Tables>();
   input.fill(&tables->rows[0][0][0], sizeof(tables->rows));
@@ -129,6 +136,7 @@ void run_planes(Input& input, const Choice& c) {
     const bool biased = c.format == Format::kT16 && (c.biased_levels >> level & 1);
     planes.push_back(input.memory(kernels::plane_layout(c.format, level, c.rows, c.columns, biased).bytes));
     matrix.planes[level] = planes.back()->data();
+    if (level == 0) set_gains(input, planes[0]->data() + kernels::plane_layout(c.format, 0, c.rows, c.columns, biased).midpoints);
     multiply(input, matrix, level, c);
   }
   if (c.format != Format::kT16) assemble(matrix, c, nullptr);

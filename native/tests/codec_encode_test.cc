@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -162,6 +163,42 @@ TEST(Encode, WithoutCorrelationFeedbackChangesLittle) {
   input.feedback = identity.data();
   const PlaneSet fed = encode(input, default_tables(), {});
   for (int level = 0; level < 3; ++level) EXPECT_NEAR(fed.errors[level].error / plain.errors[level].error, 1.0, 0.02);
+}
+
+// Where columns do not correlate, both ways of encoding have the same gain to make.
+TEST(Encode, GainsKeepTheSizeOfTheWeights) {
+  const std::vector<float> weights = weights_of(37 * 288);
+  std::vector<float> identity(288 * 288);
+  for (int i = 0; i < 288; ++i) identity[i * 289] = 1;
+  MatrixInput input = input_of(weights, 288);
+  EncodeSettings settings;
+  settings.levels = 4;
+  const auto tables = std::make_unique<kernels::T16Tables>();
+  for (int row = 0; row < kRows; ++row) {
+    const int8_t* rows[] = {default_tables().level2[row], default_tables().level3[row], default_tables().level4[row], default_tables().level6[row]};
+    for (int level = 0; level < 4; ++level) {
+      for (int i = 0; i < (level == 0 ? 4 : level == 1 ? 8 : 16); ++i) tables->rows[level][row][i] = static_cast<uint8_t>(64 + rows[level][i]);
+    }
+  }
+  for (const float* feedback : {static_cast<const float*>(nullptr), static_cast<const float*>(identity.data())}) {
+    input.feedback = feedback;
+    const PlaneSet set = encode(input, default_tables(), settings);
+    kernels::Matrix matrix{kernels::Format::kT16, 37, 288, tables.get(), {}, 0};
+    for (int level = 0; level < 4; ++level) {
+      matrix.planes[level] = set.planes[level].data.get();
+      std::vector<float> read(weights.size());
+      kernels::dequantize(matrix, level, 0, 37, read.data());
+      double along = 0, square = 0, lost = 0;
+      for (size_t i = 0; i < weights.size(); ++i) {
+        along += static_cast<double>(weights[i]) * read[i];
+        square += static_cast<double>(weights[i]) * weights[i];
+        lost += std::pow(static_cast<double>(weights[i]) - read[i], 2);
+      }
+      EXPECT_NEAR(along / square, 1, 1e-5) << level;
+      EXPECT_NEAR(set.errors[level].error / lost, 1, 1e-4) << level;
+      EXPECT_NEAR(set.errors[level].total / square, 1, 1e-9) << level;
+    }
+  }
 }
 
 TEST(Encode, NamesWhatDoesNotFit) {

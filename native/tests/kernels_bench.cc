@@ -150,9 +150,9 @@ std::vector<uint8_t> make_planes(const Case& c, Format format, int level, std::v
     std::vector<uint8_t> plane(layout.bytes);
     for (uint8_t& byte : plane) byte = static_cast<uint8_t>(random());
     if (i == 0) set_scales(plane, layout, format);
-    if (i == 0 && format != Format::kT16) {
+    if (i == 0) {
       for (size_t m = layout.midpoints; m < layout.biases; ++m) plane[m] &= 127;
-      const float gains[] = {1.1f, 1.02f, 1.0f};
+      const float gains[] = {1.1f, 1.02f, 1.01f, 1.0f};
       std::memcpy(plane.data() + layout.midpoints + kGainsAt, gains, sizeof(gains));
     }
     offsets->push_back(expert.size());

@@ -75,9 +75,8 @@ class RandomMatrix {
     const bool biased = matrix.biased_levels >> level & 1;
     if (matrix.format != Format::kT16) return level == 0 ? 1 : 0;
     const size_t blocks = static_cast<size_t>((matrix.columns + 63) / 64);
-    const size_t last = biased       ? 2 * rows
-                        : level == 0 ? 2 * rows * ((blocks + 3) / 4)
-                                     : rows * static_cast<size_t>(code_bytes(static_cast<int64_t>(blocks), level == 3));
+    if (level == 0 && !biased) return 0;  // gains are in its last bytes
+    const size_t last = biased ? 2 * rows : rows * static_cast<size_t>(code_bytes(static_cast<int64_t>(blocks), level == 3));
     return last % 64 == 0 ? 0 : std::min<size_t>(64 - last % 64, 7);
   }
 
@@ -93,11 +92,10 @@ class RandomMatrix {
         if (matrix.format != Format::kT16) put_half(scales + 2);
       }
     }
-    if (matrix.format == Format::kT16) return;
-    for (int i = 0; i < 48; ++i) plane[layout.midpoints + static_cast<size_t>(i)] = random_byte() & 127;
-    for (int level = 0; level < 3; ++level) {
+    for (size_t i = 0; i < kGainsAt; ++i) plane[layout.midpoints + i] = random_byte() & 127;
+    for (size_t level = 0; level < (matrix.format == Format::kT16 ? 4 : 3); ++level) {
       const float gain = 0.5f + static_cast<float>(_random() % 256) / 256;
-      std::memcpy(plane + layout.midpoints + kGainsAt + static_cast<size_t>(4 * level), &gain, sizeof(gain));
+      std::memcpy(plane + layout.midpoints + kGainsAt + 4 * level, &gain, sizeof(gain));
     }
   }
 

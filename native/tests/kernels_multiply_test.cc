@@ -129,6 +129,26 @@ TEST(KernelsMultiply, RefusesWhatIsNotThere) {
   EXPECT_THROW(product(kScalarVariant, partial, 0, 0, 5, x.rows), Error);
 }
 
+TEST(KernelsMultiply, RefusesGainsThatNoPackHas) {
+  for (const Format format : kFormats) {
+    RandomMatrix m(format, 5, 512, Data::kRandom, 9);
+    const RandomActivations x(1, 512, Data::kRandom, 10);
+    const size_t midpoints = plane_layout(format, 0, 5, 512, false).midpoints;
+    std::vector<uint8_t> base(plane_layout(format, 0, 5, 512, false).bytes);
+    std::memcpy(base.data(), m.matrix.planes[0], midpoints + kGainsAt + 12);
+    m.matrix.planes[0] = base.data();
+    for (const float gain : {0.49f, 2.1f, -1.0f, 0.0f, std::nanf(""), INFINITY}) {
+      std::memcpy(base.data() + midpoints + kGainsAt + 4, &gain, sizeof(gain));
+      EXPECT_NO_THROW(product(kScalarVariant, m.matrix, 0, 0, 5, x.rows));
+      EXPECT_THROW(product(kScalarVariant, m.matrix, 1, 0, 5, x.rows), ModelError) << gain;
+    }
+    for (const float gain : {0.5f, 2.0f}) {
+      std::memcpy(base.data() + midpoints + kGainsAt + 4, &gain, sizeof(gain));
+      EXPECT_NO_THROW(product(kScalarVariant, m.matrix, 1, 0, 5, x.rows));
+    }
+  }
+}
+
 TEST(KernelsMultiply, HasAVariant) {
   bool found = false;
   for (const Variant* v : available_variants()) found = found || v->name == std::string(variant());

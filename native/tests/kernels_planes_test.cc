@@ -11,8 +11,8 @@ TEST(KernelsPlanes, LayoutOfT16) {
   EXPECT_EQ(base.selectors, 256u);
   EXPECT_EQ(base.scales, 256u + 128);
   EXPECT_EQ(base.midpoints, 256u + 128 + 64);
-  EXPECT_EQ(base.biases, base.midpoints);
-  EXPECT_EQ(base.bytes, 256u + 128 + 64 + 64);
+  EXPECT_EQ(base.biases, base.midpoints + 64);
+  EXPECT_EQ(base.bytes, 256u + 128 + 64 + 64 + 64);
   EXPECT_EQ(plane_layout(Format::kT16, 1, 3, 288, false).bytes, 192u);  // 48 a row
   EXPECT_EQ(plane_layout(Format::kT16, 2, 3, 288, true).bytes, 192u + 64);
   EXPECT_EQ(plane_layout(Format::kT16, 3, 3, 288, false).bytes, 256u);
@@ -56,13 +56,15 @@ TEST(KernelsPlanes, CodesOfSingleWeights) {
     }
     const PlaneLayout base = plane_layout(Format::kT16, 0, 1, 320, false);
     for (int s = 0; s < 2; ++s) planes[0][base.scales + static_cast<size_t>(2 * s) + 1] = 0x3c;  // 1.0
+    const float gains[] = {1, 2, 0.5f, 1.5f};
+    std::memcpy(planes[0].data() + base.midpoints + kGainsAt, gains, sizeof(gains));
     const int block = w / 64, k = w % 64 / 16, t = w % 16;
     planes[0][static_cast<size_t>(16 * block + t)] = static_cast<uint8_t>(2 << 2 * k);
     for (int level = 1; level <= 2; ++level) {
       planes[level][static_cast<size_t>(block / 4 * 32 + block % 2 * 16 + t)] = static_cast<uint8_t>(1 << (k + block % 4 / 2 * 4));
     }
     planes[3][static_cast<size_t>(16 * block + t)] = static_cast<uint8_t>(3 << 2 * k);
-    const float values[] = {2, 5, 11, 11 + 11.0f / 16};
+    const float values[] = {2, 2 * 5, 0.5f * 11, 1.5f * (11 + 11.0f / 16)};
     for (int level = 0; level < kLevelCount; ++level) {
       std::vector<float> row(320);
       dequantize(matrix, level, 0, 1, row.data());

@@ -211,6 +211,7 @@ void bind_codec(nb::module_& m) {
         nb::arg("tables").none(), nb::arg("biased_levels"), "The weights at the level of the last of the planes.");
   m.def("assemble_planes", &assemble, nb::arg("format"), nb::arg("rows"), nb::arg("columns"), nb::arg("planes"),
         "The k-quant blocks of slices with all planes.");
+  m.attr("gain_range") = nb::make_tuple(kernels::kSmallestGain, kernels::kLargestGain);
   m.def("default_t16", [] { return as_bytes(codec::default_tables()); });
 }
 

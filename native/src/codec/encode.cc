@@ -94,7 +94,7 @@ EncodeJob::EncodeJob(const MatrixInput& matrix, const Tables& rows, const Encode
       settings(how),
       search(codebooks(rows), how.weights),
       importance(searched_importance(matrix.importance, matrix.columns)),
-      errors(matrix.rows) {
+      sums(matrix.rows) {
   planes.levels = how.levels;
   for (int level = 0; level < how.levels; ++level) {
     const size_t bytes = kernels::plane_layout(Format::kT16, level, input.rows, input.columns, how.biased_levels >> level & 1).bytes;
@@ -136,22 +136,52 @@ void EncodeJob::finish_row(int64_t r, const RowChoice& row) {
     } else {
       pack_one_bit(row.codes.data(), blocks, 2 - level, plane + at.codes + r * kernels::code_bytes(blocks, false));
     }
-    const float* weights = input.weights + r * columns;
-    double bias = 0;
-    LevelError sums;
-    for (int64_t c = 0; c < columns; ++c) {
-      const double w = weights[c], h = input.importance ? input.importance[c] : 1.0;
-      const double lost = w - value(row, c, level);
-      sums.error += lost * lost * h;
-      sums.total += w * w * h;
-      if (input.mean_input) bias += lost * input.mean_input[c];
+    add_up(r, row, level);
+  }
+}
+
+void EncodeJob::add_up(int64_t r, const RowChoice& row, int level) {
+  const float* weights = input.weights + r * input.columns;
+  Loss& loss = sums[r].losses[level];
+  double mean = 0, lost_of_mean = 0;
+  for (int64_t c = 0; c < input.columns; ++c) {
+    const double w = weights[c], h = input.importance ? input.importance[c] : 1.0;
+    const double lost = w - value(row, c, level);
+    loss.total += w * w * h;
+    loss.squares += lost * lost * h;
+    loss.along += w * lost * h;
+    if (input.mean_input) {
+      mean += w * input.mean_input[c];
+      lost_of_mean += lost * input.mean_input[c];
     }
-    errors[r][level] = sums;
-    if (biased) {
-      const float limited = std::clamp(static_cast<float>(bias), -kLargestHalf, kLargestHalf);
-      const uint16_t half = to_half(limited);
-      std::memcpy(plane + at.biases + r * 2, &half, 2);
+  }
+  sums[r].mean_product = mean;
+  sums[r].lost_of_mean[level] = lost_of_mean;
+}
+
+void EncodeJob::finish() {
+  float gains[kernels::kLevelCount] = {1, 1, 1, 1};
+  for (int level = 0; level < settings.levels; ++level) {
+    Loss loss, products;
+    for (const RowSums& row : sums) {
+      loss.add(row.losses[level]);
+      products.add(row.products[level]);
     }
+    gains[level] = gain_of(input.feedback ? products : loss);
+    planes.errors[level] = error_of(loss, gains[level]);
+    if (settings.biased_levels >> level & 1) write_biases(level, gains[level]);
+  }
+  const bool biased = settings.biased_levels & 1;
+  const PlaneLayout base = kernels::plane_layout(Format::kT16, 0, input.rows, input.columns, biased);
+  std::memcpy(planes.planes[0].data.get() + base.midpoints + kernels::kGainsAt, gains, sizeof(gains));
+}
+
+void EncodeJob::write_biases(int level, double gain) {
+  const PlaneLayout at = kernels::plane_layout(Format::kT16, level, input.rows, input.columns, true);
+  for (int64_t r = 0; r < input.rows; ++r) {
+    const double bias = (1 - gain) * sums[r].mean_product + gain * sums[r].lost_of_mean[level];
+    const uint16_t half = to_half(std::clamp(static_cast<float>(bias), -kLargestHalf, kLargestHalf));
+    std::memcpy(planes.planes[level].data.get() + at.biases + r * 2, &half, 2);
   }
 }
 
@@ -196,12 +226,7 @@ PlaneSet encode(const MatrixInput& input, const Tables& tables, const EncodeSett
       encode_rows(job, begin, end);
     }
   });
-  for (const auto& row : job.errors) {
-    for (int level = 0; level < settings.levels; ++level) {
-      job.planes.errors[level].error += row[level].error;
-      job.planes.errors[level].total += row[level].total;
-    }
-  }
+  job.finish();
   return std::move(job.planes);
 }
 

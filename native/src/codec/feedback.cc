@@ -1,6 +1,10 @@
 // Nested GPTQ (Frantar et al., "GPTQ", ICLR 2023): columns are quantized in order, and what a column loses is made good by
 // the columns after it. Each level is a chain of its own, with targets of its own; one code serves all of them, chosen for the
 // weighted sum of their errors.
+//
+// With e a chain's errors and U the factor, W - Wq = e U, and so (W - Wq) H (W - Wq)^T = e e^T, as U^T U is the inverse of H. One
+// chain more has zeros for all codes: W = z U for its errors z, so that z z^T and z e^T give W H W^T and W H (W - Wq)^T, of which
+// gains are made.
 
 #include <algorithm>
 #include <cmath>
@@ -28,12 +32,13 @@ class FeedbackRows {
         _begin(begin),
         _rows(end - begin),
         _chains(std::max(job.settings.levels, kLevelsSearched)),
-        _targets(_rows * _chains * _columns),
-        _errors(_rows * _chains * kGroup),
+        _zeros(_chains),
+        _targets(_rows * (_chains + 1) * _columns),
+        _errors(_rows * (_chains + 1) * kGroup),
         _importance(_columns),
         _choices(_rows, RowChoice(_columns)) {
     for (int64_t r = 0; r < _rows; ++r) {
-      for (int l = 0; l < _chains; ++l) std::copy_n(job.input.weights + (begin + r) * _columns, _columns, target(r, l));
+      for (int l = 0; l <= _zeros; ++l) std::copy_n(job.input.weights + (begin + r) * _columns, _columns, target(r, l));
     }
     double sum = 0;
     for (int64_t c = 0; c < _columns; ++c) sum += 1.0 / (factor(c)[c] * static_cast<double>(factor(c)[c]));
@@ -47,6 +52,7 @@ class FeedbackRows {
       for (int64_t r = 0; r < _rows; ++r) {
         if (c % kSuperblock == 0) choose_scale(r, c);
         choose_group(r, c);
+        add_up(r);
       }
       for (int64_t tile = c + kGroup; tile < _columns; tile += kTile) propagate(c, tile, std::min(kTile, _columns - tile));
     }
@@ -54,8 +60,8 @@ class FeedbackRows {
   }
 
  private:
-  float* target(int64_t row, int level) { return _targets.data() + (row * _chains + level) * _columns; }
-  float* errors(int64_t row, int level) { return _errors.data() + (row * _chains + level) * kGroup; }
+  float* target(int64_t row, int level) { return _targets.data() + (row * (_chains + 1) + level) * _columns; }
+  float* errors(int64_t row, int level) { return _errors.data() + (row * (_chains + 1) + level) * kGroup; }
   const float* factor(int64_t column) const { return _job.input.feedback + column * _columns; }
 
   // Columns [tile, tile + count) take over what the group at column c has lost.
@@ -63,7 +69,7 @@ class FeedbackRows {
     alignas(64) float rows[kGroup * kTileStride];
     for (int i = 0; i < kGroup; ++i) std::copy_n(factor(c + i) + tile, count, rows + i * kTileStride);
     for (int64_t r = 0; r < _rows; ++r) {
-      for (int l = 0; l < _chains; ++l) search_kernels().propagate(errors(r, l), rows, kTileStride, count, target(r, l) + tile);
+      for (int l = 0; l <= _zeros; ++l) search_kernels().propagate(errors(r, l), rows, kTileStride, count, target(r, l) + tile);
     }
   }
 
@@ -90,7 +96,7 @@ class FeedbackRows {
     RowChoice& choice = _choices[r];
     const float d = from_half(choice.scales[c / kSuperblock]);
     if (d == 0) {
-      std::fill_n(errors(r, 0), _chains * kGroup, 0.0f);
+      for (int i = 0; i < kGroup; ++i) pass_on(r, c, i);
       return;
     }
     const float inverse = 1.0f / d;
@@ -135,17 +141,33 @@ class FeedbackRows {
   // Weight i of the group is settled: the rest of the group takes its errors over.
   void pass_on(int64_t r, int64_t c, int i) {
     const float* row = factor(c + i) + c;
-    for (int l = 0; l < _chains; ++l) {
+    for (int l = 0; l <= _zeros; ++l) {
       float* targets = target(r, l) + c;
-      const float error = (targets[i] - _job.value(_choices[r], c + i, l)) / row[i];
+      const float value = l == _zeros ? 0.0f : _job.value(_choices[r], c + i, l);
+      const float error = (targets[i] - value) / row[i];
       errors(r, l)[i] = error;
       for (int k = i + 1; k < kGroup; ++k) targets[k] -= error * row[k];
     }
   }
 
+  // What the products of the row lose by its last group.
+  void add_up(int64_t r) {
+    const float* whole = errors(r, _zeros);
+    for (int l = 0; l < _job.settings.levels; ++l) {
+      const float* lost = errors(r, l);
+      Loss& loss = _job.sums[_begin + r].products[l];
+      for (int i = 0; i < kGroup; ++i) {
+        loss.total += static_cast<double>(whole[i]) * whole[i];
+        loss.squares += static_cast<double>(lost[i]) * lost[i];
+        loss.along += static_cast<double>(whole[i]) * lost[i];
+      }
+    }
+  }
+
   EncodeJob& _job;
   int64_t _columns, _begin, _rows;
-  int _chains;
+  int _chains;  // of levels
+  int _zeros;   // the chain after them
   std::vector<float> _targets;
   std::vector<float> _errors;
   std::vector<float> _importance;

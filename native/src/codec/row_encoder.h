@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "edgemoe/codec/encode.h"
+#include "gain.h"
 #include "search.h"
 
 namespace edgemoe::codec {
@@ -18,6 +19,15 @@ struct RowChoice {
   std::vector<uint8_t> last_codes;  ///< level 6's two bits, in whole blocks
 };
 
+/// @brief Sums over one row, by level index.
+struct RowSums {
+  std::array<Loss, kernels::kLevelCount> losses;
+  /// What the row's products lose, with W H W^T in place of W^2 h; only where errors are fed back.
+  std::array<Loss, kernels::kLevelCount> products;
+  double mean_product = 0;                                    ///< of W and the mean input
+  std::array<double, kernels::kLevelCount> lost_of_mean{};    ///< of W - Wq and the mean input
+};
+
 /// @brief What all rows of one matrix share while it is encoded.
 struct EncodeJob {
   EncodeJob(const MatrixInput& input, const Tables& tables, const EncodeSettings& settings);
@@ -28,12 +38,18 @@ struct EncodeJob {
   Search search;
   std::vector<float> importance;  ///< of each column, with mean 1 and none quite 0
   PlaneSet planes;
-  std::vector<std::array<LevelError, kernels::kLevelCount>> errors;  ///< of each row
+  std::vector<RowSums> sums;      ///< of each row
 
   /// @brief A row's value of weight `c` at a level index, as a reader of the planes gets it.
   float value(const RowChoice& row, int64_t c, int level) const;
-  /// @brief Writes row r of all planes and sets its errors.
+  /// @brief Writes row r of all planes, and adds up what it loses.
   void finish_row(int64_t r, const RowChoice& row);
+  /// @brief When all rows are finished: gains, biases and errors.
+  void finish();
+
+ private:
+  void add_up(int64_t r, const RowChoice& row, int level);
+  void write_biases(int level, double gain);
 };
 
 /// @brief Rows [begin, end), each superblock on its own.

@@ -9,6 +9,7 @@
 
 #include "bit_planes.h"
 #include "edgemoe/error.h"
+#include "gain.h"
 #include "half.h"
 #include "k_quants.h"
 #include "parallel.h"
@@ -23,8 +24,6 @@ namespace {
 constexpr int64_t kBlocksAtOnce = 1024;  // of 256 weights: what one job cuts
 constexpr int kBanks = 4;                // consecutive weights often have the same code; banks let their sums overlap
 constexpr int kLanes = 8;                // sums that a compiler can keep in one vector
-
-constexpr double kLargestGain = 2;
 
 // Of some rows, s the scale of a weight's group: sums of s^2 h and of s W h by source code, and of W^2 h.
 struct Sums {
@@ -158,14 +157,9 @@ void set_midpoints(const Sums& sums, int bits, int level, uint8_t* midpoints) {
   }
 }
 
-// What a level loses before its gain: sums of (W - Wq)^2 h and of W (W - Wq) h.
-struct Loss {
-  double squares = 0;
-  double along = 0;
-};
-
 Loss loss_of(const Sums& sums, int bits, int level, const uint8_t* midpoints) {
   Loss loss;
+  loss.total = sums.total;
   if (level + 2 >= bits || level > 2) return loss;
   for (int code = 0; code < 1 << bits; ++code) {
     const double lost = code - midpoints[code >> (bits - level - 2)] / static_cast<double>(128 >> bits);
@@ -173,17 +167,6 @@ Loss loss_of(const Sums& sums, int bits, int level, const uint8_t* midpoints) {
     loss.along += sums.products[code] * lost;
   }
   return loss;
-}
-
-// The g with sum (g Wq) W h = sum W^2 h: without it, values that are means of what they stand for are too small on the whole.
-float gain_of(const Loss& loss, double total) {
-  const double kept = total - loss.along;
-  return kept > total / kLargestGain ? static_cast<float>(total / kept) : 1.0f;
-}
-
-double error_of(const Loss& loss, double total, double gain) {
-  const double off = 1 - gain;
-  return off * off * total + 2 * gain * off * loss.along + gain * gain * loss.squares;
 }
 
 void check(Format format, int64_t rows, int64_t columns, const float* importance, int threads) {
@@ -230,14 +213,15 @@ PlaneSet slice(Format format, const uint8_t* blocks, int64_t rows, int64_t colum
   const std::vector<float> ones(importance ? 0 : columns, 1.0f);
   const Sums sums = cut(planes, blocks, rows, columns, importance ? importance : ones.data(), threads);
   uint8_t* const all_midpoints = planes.data[0] + planes.at[0].midpoints;
+  float gains[kernels::kLevelCount] = {1, 1, 1, 1};
   for (int level = 0; level < set.levels; ++level) {
     uint8_t* const midpoints = all_midpoints + 16 * level;
     if (level < 3) set_midpoints(sums, bits, level, midpoints);
     const Loss loss = loss_of(sums, bits, level, midpoints);
-    const float gain = gain_of(loss, sums.total);
-    if (level < 3) std::memcpy(all_midpoints + kernels::kGainsAt + 4 * level, &gain, sizeof(gain));
-    set.errors[level] = {error_of(loss, sums.total, gain), sums.total};
+    gains[level] = gain_of(loss);
+    set.errors[level] = error_of(loss, gains[level]);
   }
+  std::memcpy(all_midpoints + kernels::kGainsAt, gains, sizeof(gains));
   return set;
 }
 

@@ -43,7 +43,7 @@ struct Code {
   return result;
 }
 
-/// @brief Scales of one superblock of a slice: a weight is d scale[g] value - m minimum[g], g its group of 16. The gain is in d and m.
+/// @brief Scales of one superblock of a slice: a weight is d scale[g] value - m minimum[g], g its group of 16, before the gain.
 struct SliceScales {
   float d;
   float m;
@@ -53,11 +53,11 @@ struct SliceScales {
 
 [[maybe_unused]] inline SliceScales slice_scales(const Source& source, int64_t superblock) {
   const uint8_t* from = source.scales + superblock * static_cast<int64_t>(scale_bytes(source.format));
-  const float unit = slice_unit(source) * source.gain;
+  const float unit = slice_unit(source);
   SliceScales result;
   if (source.format == Format::kSlicedQ6K) {
     result.d = load_half(from + 16) * unit;
-    result.m = load_half(from + 16) * source.gain;
+    result.m = load_half(from + 16);
     for (int g = 0; g < 16; ++g) {
       result.scale[g] = static_cast<int8_t>(from[g]);
       result.minimum[g] = static_cast<int16_t>(32 * result.scale[g]);
@@ -66,7 +66,7 @@ struct SliceScales {
   }
   const PackedScales packed = unpack_scales(from + 4);
   result.d = load_half(from) * unit;
-  result.m = load_half(from + 2) * source.gain;
+  result.m = load_half(from + 2);
   for (int g = 0; g < 16; ++g) {
     result.scale[g] = packed.scales >> 8 * (g / 2) & 0xff;
     result.minimum[g] = packed.minimums >> 8 * (g / 2) & 0xff;

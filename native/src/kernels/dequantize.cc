@@ -13,10 +13,10 @@ float t16_value(const Source& source, int64_t row, int64_t column) {
   const float d = load_half(source.scales + 2 * superblock);
   const Code code = code_of(source, row, column);
   const auto& tables = source.tables->rows;
-  if (source.level < 3) return d * static_cast<float>(tables[source.level][selector][code.code] - 64);
+  if (source.level < 3) return source.gain * (d * static_cast<float>(tables[source.level][selector][code.code] - 64));
   const int coarse = tables[2][selector][code.coarse] - 64;
   const int fine = tables[3][selector][4 * code.base + code.last] - 64;
-  return d * (static_cast<float>(16 * coarse + fine) / 16);
+  return source.gain * (d * (static_cast<float>(16 * coarse + fine) / 16));
 }
 
 void slice_values(const Source& source, int64_t row, int64_t superblock, float* out) {
@@ -25,7 +25,7 @@ void slice_values(const Source& source, int64_t row, int64_t superblock, float* 
     const int code = code_of(source, row, superblock * kSuperblock + i).code;
     const int value = source.full ? code : source.midpoints[code];
     const float scaled = scales.d * static_cast<float>(scales.scale[i / 16] * value);
-    out[i] = scaled - scales.m * static_cast<float>(scales.minimum[i / 16]);
+    out[i] = source.gain * (scaled - scales.m * static_cast<float>(scales.minimum[i / 16]));
   }
 }
 

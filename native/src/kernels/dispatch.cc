@@ -1,4 +1,4 @@
-// Which variant runs, and what is common to all: arguments, biases and the memory they work in.
+// Which variant runs, and what is common to all: arguments, gains, biases and the memory they work in.
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -43,6 +43,14 @@ void check_rows(const Source& source, int64_t begin, int64_t end) {
   }
 }
 
+void apply_gain(float gain, int64_t begin, int64_t end, int count, float* const* y) {
+  if (gain == 1) return;
+  for (int i = 0; i < count; ++i) {
+    float* const rows = y[i];
+    for (int64_t row = begin; row < end; ++row) rows[row] *= gain;
+  }
+}
+
 }  // namespace
 
 const Variant* const* variants() {
@@ -64,6 +72,7 @@ void multiply_with(const Variant& variant, const Matrix& matrix, int level, int6
   check_rows(source, begin, end);
   if (begin == end || count <= 0) return;
   variant.multiply(source, begin, end, x, count, y, scratch_for(source.superblocks));
+  apply_gain(source.gain, begin, end, count, y);
   if (!source.biases) return;
   for (int64_t row = begin; row < end; ++row) {
     const float bias = load_half(source.biases + 2 * row);

@@ -253,22 +253,15 @@ struct SliceKernel {
     return source.format == Format::kSlicedQ6K ? Isa::scales_q6(from) : Isa::scales_q4(from);
   }
 
-  struct Units {
-    float code;  // what a value byte counts in codes
-    float gain;
-
-    explicit Units(const Source& source) : code(slice_unit(source)), gain(source.gain) {}
-  };
-
-  static EDGEMOE_INLINE Floats finish(Floats sum, Ints total, const Scales& w, const Activation& x, int64_t s, const Units& units) {
-    const float dx = load<float>(x.d + 4 * s) * units.gain;
-    sum = Isa::step(sum, total, w.d * units.code * dx);
+  static EDGEMOE_INLINE Floats finish(Floats sum, Ints total, const Scales& w, const Activation& x, int64_t s, float unit) {
+    const float dx = load<float>(x.d + 4 * s);
+    sum = Isa::step(sum, total, w.d * unit * dx);
     return Isa::step_back(sum, Isa::minimums(w, x.sums + 32 * s), w.m * dx);
   }
 
   template <int kCount>
   static EDGEMOE_APART void one(const Source& source, int64_t row, const Activation& x, float* y, const Scratch&) {
-    const Units units(source);
+    const float unit = slice_unit(source);
     const auto lookup = Isa::template lookup<kBits>(source.midpoints);
     const Planes planes = Planes::of(source);
     const int64_t stride = scale_stride(source);
@@ -290,7 +283,7 @@ struct SliceKernel {
           const Ints partial = Isa::dot(Isa::no_ints(), value, q + static_cast<int>(sizeof(Bytes)) * i);
           total = Isa::weigh(total, partial, w, i);
         });
-        sum[r] = finish(sum[r], total, w, x, s, units);
+        sum[r] = finish(sum[r], total, w, x, s, unit);
       }
     }
     EDGEMOE_UNROLL
@@ -300,7 +293,7 @@ struct SliceKernel {
   template <int kCount, int kTokens>
   static EDGEMOE_APART void block(const Source& source, int64_t row, const uint8_t* const* x, float* const* y,
                                   const Scratch& scratch) {
-    const Units units(source);
+    const float unit = slice_unit(source);
     EDGEMOE_UNROLL
     for (int r = 0; r < kCount; ++r) {
       const uint8_t* values = scratch.values + r * source.superblocks * kSuperblock;
@@ -327,7 +320,7 @@ struct SliceKernel {
           }
         }
         EDGEMOE_UNROLL
-        for (int t = 0; t < kTokens; ++t) sum[t] = finish(sum[t], total[t], w, a[t], s, units);
+        for (int t = 0; t < kTokens; ++t) sum[t] = finish(sum[t], total[t], w, a[t], s, unit);
       }
       EDGEMOE_UNROLL
       for (int t = 0; t < kTokens; ++t) y[t][row + r] = Isa::total(sum[t]);

@@ -15,11 +15,20 @@ int64_t plane_row_bytes(Format format, int level, int64_t blocks) {
   return code_bytes(blocks, level == 0 || (level == 3 && format != Format::kSlicedQ5K));
 }
 
+constexpr size_t kMidpointBytes = 64;  // and gains
+
 size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 bool is_known(Format format) {
   return format == Format::kT16 || format == Format::kSlicedQ4K || format == Format::kSlicedQ5K ||
          format == Format::kSlicedQ6K;
+}
+
+float gain_of(const uint8_t* midpoints, int level) {
+  const float gain = load<float>(midpoints + kGainsAt + sizeof(float) * static_cast<size_t>(level));
+  if (gain >= kSmallestGain && gain <= kLargestGain) return gain;  // false for a NaN
+  throw ModelError("a matrix has the gain " + std::to_string(gain) + " at level " + std::to_string(kLevels[level]) +
+                   ", which is not between 0.5 and 2: the pack is damaged; make it again, or verify the download");
 }
 
 void check(Format format, int level, int64_t rows, int64_t columns) {
@@ -50,7 +59,7 @@ PlaneLayout plane_layout(Format format, int level, int64_t rows, int64_t columns
   layout.selectors = padded(r * static_cast<size_t>(plane_row_bytes(format, level, static_cast<int64_t>(blocks))));
   layout.scales = layout.selectors + (base && t16 ? padded(r * superblocks * 16) : 0);
   layout.midpoints = layout.scales + (base ? padded(r * superblocks * scale_bytes(format)) : 0);
-  layout.biases = layout.midpoints + (base && !t16 ? 64 : 0);
+  layout.biases = layout.midpoints + (base ? kMidpointBytes : 0);
   layout.bytes = layout.biases + (t16 && biased ? padded(r * 2) : 0);
   return layout;
 }
@@ -95,12 +104,9 @@ Source resolve(const Matrix& matrix, int level) {
   const PlaneLayout base = plane_layout(matrix.format, 0, matrix.rows, matrix.columns, biased(0));
   source.scales = matrix.planes[0] + base.scales;
   if (t16) source.selectors = matrix.planes[0] + base.selectors;
-  source.gain = 1;
-  if (!t16 && !source.full) {
-    const uint8_t* midpoints = matrix.planes[0] + base.midpoints;
-    source.midpoints = midpoints + 16 * source.level;
-    source.gain = load<float>(midpoints + kGainsAt + 4 * source.level);
-  }
+  const uint8_t* midpoints = matrix.planes[0] + base.midpoints;
+  if (!t16 && !source.full) source.midpoints = midpoints + 16 * source.level;
+  source.gain = source.full ? 1 : gain_of(midpoints, source.level);
   if (biased(source.level)) {
     const PlaneLayout layout = plane_layout(matrix.format, source.level, matrix.rows, matrix.columns, true);
     source.biases = matrix.planes[source.level] + layout.biases;

@@ -28,7 +28,7 @@ struct Source {
   const uint8_t* selectors;
   const uint8_t* scales;
   const uint8_t* midpoints;  ///< 16 bytes, of this level
-  float gain;                ///< of slices at this level; 1 with all planes
+  float gain;                ///< of this level; variants leave it to multiply_with()
   const uint8_t* biases;     ///< of this level
   const T16Tables* tables;
 };

@@ -28,15 +28,18 @@ struct alignas(64) T16Tables {
   void arrange();
 };
 
-/// @brief Where the gains of slices, a float for each level, begin in the part of midpoints.
+/// @brief Where the gains, a float for each level, begin in the part of midpoints.
 inline constexpr size_t kGainsAt = 48;
+/// @brief A pack's gains are between these.
+inline constexpr float kSmallestGain = 0.5f;
+inline constexpr float kLargestGain = 2.0f;
 
 /// @brief Where the parts of one plane begin. A part that the plane does not have is empty: it begins where the next does.
 struct PlaneLayout {
   size_t codes = 0;
   size_t selectors = 0;
   size_t scales = 0;
-  size_t midpoints = 0;  ///< of levels 2, 3 and 4, 16 bytes each, and their gains
+  size_t midpoints = 0;  ///< of slices at levels 2, 3 and 4, 16 bytes each, and the gains of all levels
   size_t biases = 0;
   size_t bytes = 0;  ///< of the whole plane; 0 when the format has no plane of that level
 };
