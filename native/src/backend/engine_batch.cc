@@ -96,6 +96,7 @@ void Engine::choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Ten
 void Engine::choose_upgrade(const ExpertGroup& group) {
   double most = 0;
   _upgrade = {};
+  _upgrade_group = group.members.front()->group;
   for (size_t i = 0; i < _bits.size(); ++i) {
     const ExpertBits& b = _bits[i];
     if (_chosen[i] >= b.planes) continue;
@@ -202,7 +203,7 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
     if (!predicted.empty()) plan_next(lookahead().next(group), predicted);
   }
   if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
-  if (!few || !chooses() || _upgrade.plane == 0) return;
+  if (!few || !chooses() || _upgrade.plane == 0 || _upgrade_group != group) return;
   _planes_ahead.clear();
   for (const StoredTensor* member : _groups[group].members) {
     if (member->live && _upgrade.plane < member->levels) _planes_ahead.push_back(member->plane(_upgrade.index, _upgrade.plane));

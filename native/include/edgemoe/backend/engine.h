@@ -215,7 +215,8 @@ class Engine {
   std::vector<PlaneRead> _reads;
   std::vector<uint8_t> _chosen;  // planes used of each routed expert
   std::vector<uint8_t> _wanted;  // planes that would be read if none were in memory
-  PlaneRead _upgrade{};          // expert and plane of the group entered last that mend most for their bytes; plane 0: none
+  PlaneRead _upgrade{};          // expert and plane of a group that mend most for their bytes; plane 0: none
+  uint32_t _upgrade_group = 0;   // the group entered last
   Trial _ahead_pays;             // reading ahead of what the next layer will use
   std::chrono::steady_clock::time_point _step_began;
   bool _step_timed = false;  // the batch before this one was small enough to read ahead
