@@ -311,4 +311,5 @@ def test_errors_that_are_no_numbers_are_found(good: Path, tmp_path: Path) -> Non
     data[at : at + 4] = np.frombuffer(struct.pack("<f", float("nan")), np.uint8)
     path = tmp_path / "nan.gguf"
     data.tofile(path)
-    assert "the error of expert 0 of blk.0.exps at level 2 is nan" in verify(path).damages
+    with pytest.raises(ModelError, match="the error of expert 0 of blk.0.exps at level 2 is nan"):
+        verify(path)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 
-import numpy as np
 import xxhash
 
 from edgemoe import _native, machine
@@ -44,7 +43,6 @@ def verify(
     """
     with Pack(path) as pack:
         damages = small_damages(pack)
-        damages += [damage for group in pack.groups for damage in _error_damages(pack, group)]
         if pack.bytes != pack.expected_bytes:
             damages.append(f"the file has {pack.bytes} bytes where {pack.expected_bytes} belong to it")
         counter = _Counter(pack, progress or (lambda done, total: None))
@@ -81,13 +79,6 @@ def _digest(pack: Pack, offset: int, length: int) -> int:
     for start in range(0, length, _CHUNK):
         digest.update(pack.read(offset + start, min(_CHUNK, length - start)))
     return digest.intdigest()
-
-
-def _error_damages(pack: Pack, group: Group) -> Iterator[str]:
-    errors = pack.errors(group)
-    bad = ~(np.isfinite(errors) & (errors >= 0))
-    for expert, level in np.argwhere(bad):
-        yield f"the error of expert {expert} of {group.name} at level {pack.levels[level]} is {errors[expert, level]}"
 
 
 def _extent_damages(pack: Pack, group: Group, expert: int, counter: _Counter) -> list[str]:

@@ -181,8 +181,12 @@ void Pack::read_errors(const File& file, const std::string& group, int64_t exper
   }
   if (File(file.path(), false).read_at(errors.data(), stored.offset, stored.bytes) < stored.bytes) fail(file.path(), name + " is cut off");
   for (size_t i = 0; i < errors.size(); ++i) {
-    if (!std::isfinite(errors[i]) || errors[i] < 0) fail(file.path(), name + " holds " + std::to_string(errors[i]));
-    if (i % static_cast<size_t>(_levels) != 0) errors[i] = std::min(errors[i], errors[i - 1]);
+    const size_t level = i % static_cast<size_t>(_levels);
+    if (!std::isfinite(errors[i]) || errors[i] < 0) {
+      fail(file.path(), "the error of expert " + std::to_string(i / static_cast<size_t>(_levels)) + " of " + group + " at level " +
+                            std::to_string(kernels::kLevels[level]) + " is " + std::to_string(errors[i]));
+    }
+    if (level != 0) errors[i] = std::min(errors[i], errors[i - 1]);
   }
 }
 
@@ -191,11 +195,13 @@ void Pack::place_planes(const File& file, const std::unordered_map<std::string, 
   std::map<std::string, std::vector<PackTensor*>> groups;
   for (PackTensor& tensor : _tensors) groups[routing_group(tensor.name)].push_back(&tensor);
   for (const auto& [name, members] : groups) {
+    for (const PackTensor* tensor : members) {
+      if (tensor->experts != members.front()->experts) fail(path, tensor->name + " has another number of experts than its group");
+    }
     read_errors(file, name, members.front()->experts, listed);
     for (int level = 0; level < _levels; ++level) {
       uint64_t extent = 0;
       for (PackTensor* tensor : members) {
-        if (tensor->experts != members.front()->experts) fail(path, tensor->name + " has another number of experts than its group");
         if (level > kernels::last_level(tensor->format, _levels == kernels::kLevelCount)) continue;
         const bool biased = tensor->biased_levels >> level & 1;
         tensor->planes[level] = {extent, 0, kernels::plane_layout(tensor->format, level, tensor->rows, tensor->columns, biased).bytes};
