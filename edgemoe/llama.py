@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import logging
 import os
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import llama_cpp
@@ -17,16 +16,12 @@ from llama_cpp._logger import set_verbose
 
 from edgemoe import machine
 from edgemoe.controls import Controls
-from edgemoe.experts import library
 from edgemoe.experts.logits import LogitRows, log_softmax_by_row
 from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
-
-library.load()
-
-from edgemoe.residence import Residence  # noqa: E402  (needs the loaded library)
+from edgemoe.residence import Residence
 
 logger = logging.getLogger("edgemoe")
 
@@ -260,22 +255,6 @@ class Llama(Controls, llama_cpp.Llama):
             self.scores.forget_from(0)
             self._residence.loans.lend("logits", 0)
             self._residence.loans.lend("log probabilities", 0)
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Holds the turn: one of its own, or that of the request on this thread."""
-        turn = None if self._turns.held_here else self._begin()
-        try:
-            yield
-        finally:
-            if turn is not None:
-                self._turns.end(turn)
-
-    def _begin(self, quality: str | float | None = None) -> int:
-        turn = self._turns.begin()
-        self._residence.clear_cancel()
-        self._residence.quality.use(quality)
-        return turn
 
     def _decode(self, batch: Any) -> None:
         """llama_decode on the model's own thread; interrupts and cancellation leave the KV cache usable."""

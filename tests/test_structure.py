@@ -19,7 +19,7 @@ _GROUND = {"errors", "sizes", "machine", "_native"}
 _MODEL = _GROUND | {"experts", "packs"}
 _RUNTIME = _MODEL | {"budget", "residence", "llama", "default_model"}
 PYTHON = {
-    "__init__": {"errors"},
+    "__init__": {"errors", "experts"},  # the library is checked before `Llama` is imported
     "__main__": {"cli"},
     "errors": set(),
     "machine": set(),
