@@ -33,7 +33,7 @@ PYTHON = {
     "share": {"errors", "sizes", "machine", "budget", "loans", "pressure"},
     "residence": _MODEL | {"budget", "loans", "share"},
     "controls": _MODEL,
-    "llama": _MODEL | {"residence", "controls"},
+    "llama": _MODEL | {"budget", "residence", "controls"},
     "batching": _RUNTIME,
     "calibrate": _RUNTIME,
     "chat": _RUNTIME,

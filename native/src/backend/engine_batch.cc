@@ -78,7 +78,7 @@ void Engine::choose_by_token(const ggml::Tensor* ids, const std::vector<RoutedEx
 }
 
 void Engine::choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed) {
-  const std::vector<double>& hotness = lookahead().hotness(routed.empty() ? 0 : group.members.front()->group, ids, input, routed);
+  const std::vector<double>& hotness = lookahead().hotness(group.members.front()->group, ids, input, routed);
   _bits.clear();
   for (size_t i = 0; i < routed.size(); ++i) _bits.push_back(bits(group, routed[i].expert, hotness[i], 0));
   const bool by_token = _token_targets.size() == static_cast<size_t>(ids->ne[1]);
