@@ -116,6 +116,7 @@ def _calibrate(model: str, text: str, gptq: bool | None) -> dict[str, Any]:
     """The settings that calibration brings. Without a wish, GPTQ is left out where memory does not allow it."""
     from edgemoe.calibrate import Calibration, default_text
     from edgemoe.cli.console import progress_bar, read_text
+    from edgemoe.level_heads import HeadTrainer
 
     read = read_text(Path(text)) if text else default_text()
     with progress_bar("calibrating") as progress:
@@ -126,7 +127,7 @@ def _calibrate(model: str, text: str, gptq: bool | None) -> dict[str, Any]:
                 raise EdgeMoEError(f"--gptq: {error}") from error
             click.echo(f"edgemoe: note: GPTQ is left out: {error}", err=True)
             calibration = Calibration(model, read, hessians=False, progress=progress)
-    return {"calibration": calibration, "gptq": gptq is not False}
+    return {"calibration": calibration, "gptq": gptq is not False, "heads": HeadTrainer(read)}
 
 
 def _pack(model: str, target: Path, settings: dict[str, Any], overwrite: bool) -> Packed:
