@@ -101,10 +101,12 @@ class QualityControl:
         if asked.top_level > self._loaded.top_level and not asked.target:
             top = LEVELS[self._loaded.top_level]
             raise EdgeMoEError(f"quality={quality!r} needs planes above level {top}: load the model with them")
+        if asked.bits and self._engine is not None:
+            self._engine.check_bits(asked.bits)
         return asked
 
     def check_sequence(self, quality: str | float) -> None:
-        """Raises EdgeMoEError as `check` does, and for "fixed:LEVEL" and "bits:MEAN", which no single sequence can have."""
+        """Raises EdgeMoEError as `check` does, and for what no single sequence can have: "fixed:LEVEL", "bits:MEAN"."""
         asked = self.check(quality)
         if asked.top_level != Quality().top_level or asked.bits:
             raise EdgeMoEError(f"quality={quality!r} is of a whole model: a sequence may ask for 'exact' or a target")
@@ -149,9 +151,10 @@ class QualityControl:
         if asked == self._in_use or self._engine is None:
             return
         self._engine.set_token_targets([])
-        self._engine.set_target(asked.target)
         if asked.bits:
             self._engine.set_bits(asked.bits)
+        else:
+            self._engine.set_target(asked.target)
         if asked.top_level < self._loaded.top_level:
             for group, (_, experts, _) in enumerate(self._engine.groups()):
                 self._engine.set_levels(group, [asked.top_level + 1] * experts)

@@ -136,8 +136,8 @@ def pack_entries(
 ) -> list[Entry]:
     """The tensors of a pack in file order, without offsets.
 
-    What is read at once lies together: the dense part, then the small tensors, then extents, layer by layer. `heads` are
-    the rank of the heads and the number of prices, where the pack has them.
+    What is read at once lies together: the dense part, then the small tensors, then extents, layer by layer. `heads`
+    are the rank of the heads and the number of prices, where the pack has them.
     """
     small = []
     if any(tensor.format is Format.T16 for group in groups for tensor in group.tensors):

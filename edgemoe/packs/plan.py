@@ -43,7 +43,8 @@ class Settings:
 
     `levels` None means 2, 3 and 4, and 6 where the source has Q5_K or Q6_K experts, which need it to be kept whole.
     `dense` is the type that dense matrices get. `gptq` spreads the error of each column over those that follow, where
-    `calibration` has Hessians. `heads` fits heads to the pack at a path, once all else is in it. `threads` None means one for each core; it does not change the pack.
+    `calibration` has Hessians. `heads` fits heads that choose levels to the pack at a path, when all else is in it.
+    `threads` None means one for each core; it does not change the pack.
     """
 
     levels: tuple[int, ...] | None = None

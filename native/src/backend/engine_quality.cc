@@ -15,10 +15,6 @@ void Engine::set_target(double error) {
 }
 
 void Engine::set_bits(double bits) {
-  if (bits == 0) {
-    set_target(0);
-    return;
-  }
   const double price = price_of(bits);
   set_target(0);
   _price = price;

@@ -132,6 +132,7 @@ void bind_engine(nb::module_& m) {
            "How many planes of each expert of a group (by its place in groups()) are used from now on; none: all. Between batches.")
       .def("set_target", &Engine::set_target, nb::arg("error"),
            "Wait for planes until a layer's expected relative squared error is at most `error`; 0: for all. Between batches.")
+      .def("check_bits", &Engine::check_bits, nb::arg("bits"), "Raises what set_bits() would.")
       .def("set_bits", &Engine::set_bits, nb::arg("bits"),
            "Let the pack's heads choose planes, for a mean of `bits` per weight; 0: use all. Between batches.")
       .def("set_token_targets", &Engine::set_token_targets, nb::arg("errors"),

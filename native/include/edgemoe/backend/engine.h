@@ -150,10 +150,11 @@ class Engine {
   /// sees them; empty: set_target() holds for all. A token's expert is used at the most planes that any token of its batch asks for, so
   /// that a plane is read and unpacked once.
   void set_token_targets(const std::vector<double>& errors);
-  /// @brief Planes are chosen by the heads of the pack, for a mean of `bits` per weight of what routed rows are multiplied by on text
-  /// like that of the calibration, from the next batch on; 0: ends it. Ends set_target().
-  /// @throws Error the pack has no heads, or cannot be used at so many bits.
+  /// @brief Planes are chosen by the heads of the pack, for a mean of `bits` per weight on text like that of the
+  /// calibration (planes that are in memory come on top), from the next batch on. set_target() ends it.
+  /// @throws Error the pack has no heads, or cannot be used at a mean of so many bits.
   void set_bits(double bits);
+  void check_bits(double bits) const { price_of(bits); }
   /// @brief Whether planes are chosen for each batch.
   bool chooses() const { return (_settings.target > 0 || _priced || !_token_targets.empty()) && _model->pack(); }
   /// @brief From now on, of expert e of a group only the first `planes[e]` planes are used; empty: all. Between batches.
