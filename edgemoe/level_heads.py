@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgemoe.experts.quality import LEVELS
 from edgemoe.llama import Llama
-from edgemoe.packs.heads import Doubles, Floats, Head, Heads, fit_head, prices_of
+from edgemoe.packs.heads import Doubles, Floats, Head, Heads, fit_head, no_head, prices_of
 from edgemoe.packs.layout import ExpertTensor, Group, plane_bytes
 from edgemoe.packs.planes import dequantize, row_biases
 from edgemoe.packs.reader import Pack
+from edgemoe.packs.summary import summarize
 
-_EVALUATED = 196608
-"""Tokens that are evaluated for all layers together."""
+_EVALUATED = 98304
+"""Tokens that are evaluated for all layers together, about: each layer's twice."""
 _LEAST, _MOST = 512, 8192
 """Tokens of the text that are read."""
 _WINDOW = 512
@@ -42,7 +42,7 @@ class HeadTrainer:
     """Fits the heads of a pack with a text. See packs.plan.Settings, of which this is `heads`.
 
     Args:
-        text: what the pack reads: thousands of tokens, at least `_LEAST`.
+        text: what the pack reads: thousands of tokens.
         progress: told the layers done and their number.
     """
 
@@ -52,10 +52,11 @@ class HeadTrainer:
 
     def __call__(self, path: Path) -> Heads:
         """Raises EdgeMoEError when the pack cannot be run."""
-        with Pack(path) as pack, closing(Llama(str(path), n_ctx=_WINDOW, n_batch=_WINDOW, logits_all=True)) as llm:
+        n_ctx = min(_WINDOW, summarize(path).n_ctx_train or _WINDOW)
+        with Pack(path) as pack, closing(Llama(str(path), n_ctx=n_ctx, n_batch=n_ctx, logits_all=True)) as llm:
             tokens = llm.tokenize(self._text.encode(), add_bos=False, special=True)
-            limit = min(_MOST, max(_LEAST, _EVALUATED // (2 * len(pack.groups))))
-            windows = [tokens[start : start + _WINDOW] for start in range(0, min(limit, len(tokens)), _WINDOW)]
+            tokens = tokens[: min(_MOST, max(_LEAST, _EVALUATED // (2 * len(pack.groups))))]
+            windows = [tokens[start : start + llm.n_ctx()] for start in range(0, len(tokens), llm.n_ctx())]
             heads: dict[str, Head] = {}
             values: list[Doubles] = []
             sizes: list[Doubles] = []
@@ -75,26 +76,26 @@ def _fit_group(
     seen = {expert: _Seen([], [], [], []) for expert in range(group.experts)}
     losses = [_compare(llm, group, pack.levels[0], window, seen) for window in windows]
     used = [expert for expert in seen if seen[expert].x]
+    if not used:  # a layer that the model does not compute
+        return no_head(group.tensors[0].columns, group.experts), [], []
     experts = np.concatenate([np.full(sum(map(len, seen[e].x)), e) for e in used])
     x = np.concatenate([rows for e in used for rows in seen[e].x])
     squares = np.concatenate([rows for e in used for rows in seen[e].squares]).astype(np.double)
     errors = np.concatenate([_output_errors(pack, group, e, seen[e]) for e in used])
     eps = np.minimum.accumulate(pack.errors(group).astype(np.double), axis=1)
     span = np.maximum(eps[:, 0] - eps[:, -1], _SMALLEST)
-    # The layer's share of what the model loses, given to rows by their squared errors.
-    worth = max(float(np.concatenate(losses).mean()), _SMALLEST) / max(
-        float(errors @ squares) / _tokens(windows), 1e-30
-    )
+    # What the model loses by the layer, given to rows by their squared errors.
+    lost = max(float(np.concatenate(losses).mean()), _SMALLEST) * sum(map(len, windows))
+    worth = lost / max(float(errors @ squares), _SMALLEST)
     head = fit_head(x, experts, worth * errors / span[experts], group.experts)
     hot = head.weights(x, experts) * squares
-    planes = [sum(plane_bytes(t, level, biased=level in group.bias_levels) for t in group.tensors) for level in LEVELS]
-    above = [(number, planes[LEVELS.index(level)]) for number, level in enumerate(pack.levels) if number]
-    mended = [hot * (eps[experts, n - 1] - eps[experts, n]) / max(size, 1) for n, size in above if size]
+    above = [(number, _bytes(group, level)) for number, level in enumerate(pack.levels) if number]
+    mended = [hot * (eps[experts, n - 1] - eps[experts, n]) / size for n, size in above if size]
     return head, mended, [np.full(len(hot), float(size)) for _, size in above if size]
 
 
-def _tokens(windows: list[list[int]]) -> int:
-    return sum(map(len, windows))
+def _bytes(group: Group, level: int) -> int:
+    return sum(plane_bytes(tensor, level, biased=level in group.bias_levels) for tensor in group.tensors)
 
 
 def _compare(
@@ -102,15 +103,19 @@ def _compare(
 ) -> npt.NDArray[np.double]:
     """Kullback-Leibler divergences of some positions of the window with the group's experts at `lowest`."""
     before = _evaluate(llm, group, window)
+    first, last = group.tensors[0].name, group.tensors[-1].name
     for tensors, expert, rows in before.inputs:
-        (seen[expert].x if group.tensors[0].name in tensors else seen[expert].high).append(rows)
+        if first in tensors:
+            seen[expert].x.append(rows)
+        if last in tensors:
+            seen[expert].high.append(rows)
     for expert, squares in before.squares:
         seen[expert].squares.append(np.asarray(squares, np.single))
     llm.set_expert_levels(group.name, [lowest] * group.experts)
     after = _evaluate(llm, group, window)
     llm.set_expert_levels(group.name, [])
     for tensors, expert, rows in after.inputs:
-        if group.tensors[0].name not in tensors:
+        if last in tensors:
             seen[expert].low.append(rows)
     return np.einsum("ij,ij->i", np.exp(before.logs), before.logs - after.logs)
 

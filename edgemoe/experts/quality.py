@@ -17,7 +17,8 @@ TARGETS = {"high": 0.01, "balanced": 0.02, "fast": 0.04}
 """Expected relative squared error of a layer's experts up to which planes are waited for."""
 _FIXED = re.compile(r"fixed:([0-9]+)")
 _BITS = re.compile(r"bits:([0-9]{1,2}(\.[0-9]{1,6})?)")
-_KNOWN = f"'exact', {', '.join(map(repr, TARGETS))}, 'fixed:LEVEL', 'bits:MEAN' or a number (a layer's relative squared error)"
+_NAMES = ", ".join(map(repr, (EXACT, *TARGETS, "fixed:LEVEL", "bits:MEAN")))
+_KNOWN = f"{_NAMES} or a number (a layer's relative squared error)"
 
 
 @dataclass(frozen=True)

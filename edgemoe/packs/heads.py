@@ -19,8 +19,8 @@ Doubles = npt.NDArray[np.double]
 RANK = 16
 PRICES = 65
 """Steps of mean bits, from base planes alone to all planes."""
-_SHARED, _OWN = 0.01, 1.5
-"""Ridge of what experts share, as a share of the rows, and of what an expert has alone, in rows for each column."""
+_SHARED, _OWN = 0.5, 1.5
+"""Ridges of what experts share and of what an expert has alone, in rows for each column."""
 _FEATURE_ROWS, _MEAN_ROWS = 20.0, 8.0
 """Rows that an expert's own weights of the features, and its mean, are held back by."""
 _LARGEST_RESIDUAL = 4.0
@@ -68,7 +68,7 @@ def fit_head(x: Floats, experts: npt.NDArray[np.integer], losses: Doubles, count
     means = np.array([(logs[own].sum() + _MEAN_ROWS * logs.mean()) / (len(own) + _MEAN_ROWS) for own in rows])
     rest = logs - means[experts]
     moments = inputs.T @ inputs
-    moments[np.diag_indices_from(moments)] += _SHARED * len(x) + 1e-6
+    moments[np.diag_indices_from(moments)] += _SHARED * x.shape[1]
     factor = inverse_factor(moments)  # U^T U is the inverse of the moments
     shared = factor.T @ (factor @ (inputs.T @ rest))
     weights = np.stack([shared + _ridge(inputs[own], rest[own] - inputs[own] @ shared) for own in rows], 1)
@@ -86,6 +86,11 @@ def fit_head(x: Floats, experts: npt.NDArray[np.integer], losses: Doubles, count
     inward = features.T / scale
     outward[:, rank] -= outward[:, :rank] @ (inward @ middle)
     return Head(inward.astype(np.float32), outward.astype(np.float32))
+
+
+def no_head(columns: int, count: int, rank: int = RANK) -> Head:
+    """One that says 1 of every expert."""
+    return Head(np.zeros((rank, columns), np.float32), np.zeros((count, rank + 1), np.float32))
 
 
 def _ridge(x: Doubles, y: Doubles) -> Doubles:
@@ -121,6 +126,8 @@ def prices_of(values: Sequence[Doubles], sizes: Sequence[Doubles]) -> Floats:
     Args:
         values: what a plane of a routed expert mends for each byte. sizes: its bytes, or 0.
     """
+    if not values:
+        return np.zeros(PRICES, np.float32)
     value, size = np.concatenate(values), np.concatenate(sizes)
     order = np.argsort(-value, kind="stable")
     used = np.cumsum(size[order])

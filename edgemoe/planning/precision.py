@@ -26,8 +26,8 @@ def mean_errors(path: Path) -> list[float]:
 def mean_planes(quality: str, levels: Sequence[int], errors: Sequence[float] = (), used: int = 1) -> float:
     """Planes of an expert that a token uses at `quality`, of a pack with `levels`; 1 for a GGUF as it is.
 
-    With a mean of bits: what gives it. With a target: what the engine would wait for with an empty cache (native/include/edgemoe/schedule/bits.h), for
-    `used` experts of equal `errors` whose weights fall geometrically.
+    With a mean of bits: what gives it. With a target: what the engine would wait for with an empty cache
+    (native/include/edgemoe/schedule/bits.h), for `used` experts of equal `errors` whose weights fall geometrically.
     """
     asked = parse_quality(quality, levels)
     most = min(asked.top_level + 1, max(1, len(levels)))
