@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,29 +43,29 @@ class HeadTrainer:
 
     Args:
         text: what the pack reads: thousands of tokens.
-        progress: told the layers done and their number.
+        threads: to compute with; None: the cores.
     """
 
-    def __init__(self, text: str, *, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, text: str, *, threads: int | None = None) -> None:
         self._text = text
-        self._progress = progress or (lambda done, total: None)
+        self._threads = threads
 
     def __call__(self, path: Path) -> Heads:
         """Raises EdgeMoEError when the pack cannot be run."""
         n_ctx = min(_WINDOW, summarize(path).n_ctx_train or _WINDOW)
-        with Pack(path) as pack, closing(Llama(str(path), n_ctx=n_ctx, n_batch=n_ctx, logits_all=True)) as llm:
+        options = {"n_ctx": n_ctx, "n_batch": n_ctx, "n_threads": self._threads, "logits_all": True}
+        with Pack(path) as pack, closing(Llama(str(path), **options)) as llm:
             tokens = llm.tokenize(self._text.encode(), add_bos=False, special=True)
             tokens = tokens[: min(_MOST, max(_LEAST, _EVALUATED // (2 * len(pack.groups))))]
             windows = [tokens[start : start + llm.n_ctx()] for start in range(0, len(tokens), llm.n_ctx())]
             heads: dict[str, Head] = {}
             values: list[Doubles] = []
             sizes: list[Doubles] = []
-            for number, group in enumerate(pack.groups):
+            for group in pack.groups:
                 head, worth, size = _fit_group(pack, group, llm, windows)
                 heads[group.name] = head
                 values += worth
                 sizes += size
-                self._progress(number + 1, len(pack.groups))
             return Heads(heads, prices_of(values, sizes))
 
 

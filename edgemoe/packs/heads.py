@@ -54,7 +54,7 @@ def fit_head(x: Floats, experts: npt.NDArray[np.integer], losses: Doubles, count
 
     A ridge regression for each expert around one that all share gives [columns, experts] weights; their best
     approximation of that rank, measured on the inputs, gives the features; each expert's weights of these are fitted
-    again. At the end the mean over an expert's rows is right, not the mean of logarithms.
+    again. What remains of the logarithms then counts with its mean exponential, so that losses are right on average.
 
     Args:
         x: inputs, [rows, columns]. experts: which expert had the row, [rows]. losses: above 0, [rows].

@@ -1,11 +1,20 @@
 // What is asked of an engine: an error, mean bits, or levels.
 #include <algorithm>
-#include <cmath>
+#include <cstdio>
 
 #include "edgemoe/backend/engine.h"
 #include "edgemoe/error.h"
 
 namespace edgemoe {
+namespace {
+
+std::string rounded(double value) {
+  char digits[32];
+  std::snprintf(digits, sizeof(digits), "%.2f", value);
+  return digits;
+}
+
+}  // namespace
 
 void Engine::set_target(double error) {
   if (!(error >= 0)) throw Error("a target of " + std::to_string(error) + " is no relative error");
@@ -34,8 +43,8 @@ double Engine::price_of(double bits) const {
   }
   const double share = (bits * weights - least) / (most - least);
   if (!(share >= 0 && share <= 1)) {
-    throw Error("a mean of " + std::to_string(bits) + " bits per weight is out of reach: this pack has " + std::to_string(least / weights) + " to " +
-                std::to_string(most / weights));
+    throw Error("a mean of " + rounded(bits) + " bits per weight is out of reach: this pack has " + rounded(least / weights) + " to " +
+                rounded(most / weights));
   }
   const std::vector<float>& prices = pack->prices();
   const double place = share * static_cast<double>(prices.size() - 1);
