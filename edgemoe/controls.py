@@ -118,6 +118,10 @@ class Controls(llama_cpp.Llama):
         """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""
         return self._residence.take_inputs()
 
+    def take_expert_weights(self) -> list[tuple[int, list[float]]]:
+        """(expert, one a row): squared router weights of the rows seen since the last call, groups in order."""
+        return self._residence.take_weights()
+
     @property
     def expert_groups(self) -> list[str]:
         """Names of the groups of experts that are routed together: layer and family, as in "blk.3.exps"."""

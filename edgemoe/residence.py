@@ -256,6 +256,9 @@ class Residence:
     def take_inputs(self) -> list[tuple[list[str], int, Any]]:
         return self._engine.take_inputs()
 
+    def take_weights(self) -> list[tuple[int, list[float]]]:
+        return [(expert, squares) for _, expert, squares in self._engine.take_weights()]
+
     def stats(self, clock: Clock) -> Stats:
         native = self._engine.stats()
         return Stats(

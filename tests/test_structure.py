@@ -36,13 +36,15 @@ PYTHON = {
     "llama": _MODEL | {"budget", "residence", "controls"},
     "batching": _RUNTIME,
     "calibrate": _RUNTIME,
+    "level_heads": _RUNTIME,
     "chat": _RUNTIME,
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
     "cloud": {"errors"},
     "routing": {"errors", "sizes"},  # nothing of the runtime
-    "cli": _RUNTIME | {"batching", "calibrate", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
+    "cli": _RUNTIME
+    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

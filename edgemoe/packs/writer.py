@@ -19,7 +19,8 @@ from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs import codec
 from edgemoe.packs.dense import DenseTensor, dense_chunks
 from edgemoe.packs.encode import Encoder, table_rows
-from edgemoe.packs.layout import CHECKSUMS, ExpertTensor, Group
+from edgemoe.packs.heads import Heads
+from edgemoe.packs.layout import CHECKSUMS, LEVEL_PRICES, ExpertTensor, Group
 from edgemoe.packs.partial import PartialFile, as_bytes, check_output
 from edgemoe.packs.plan import SOURCE_HASH, PackPlan, Settings, fingerprint, make_plan
 from edgemoe.packs.reader import Pack
@@ -73,6 +74,8 @@ def pack(
         with PartialFile(output, plan.bytes, made_of, overwrite=overwrite) as file:
             writer = _Writer(opened, plan, settings, file, tables, progress or (lambda done, total: None))
             writer.run()
+            if settings.heads and plan.has_heads:
+                writer.write_heads(settings.heads(file.path))
             with Pack(file.path) as pack:
                 if damages := small_damages(pack):
                     raise EdgeMoEError(f"{file.path}: {damages[0]}, right after it was written: check the disk")
@@ -259,6 +262,15 @@ class _Writer:
         if self._plan.has_t16:
             for level, rows in self._tables.items():
                 self._file.write(self._plan.entries[f"mwq.t16.{level}"].offset, as_bytes(rows))
+
+    def write_heads(self, heads: Heads) -> None:
+        """What heads of the rest of the pack say; their place held zeros before."""
+        for name, head in heads.heads.items():
+            self._file.write(self._plan.entries[f"{name}.mwq.head.in"].offset, as_bytes(head.inward))
+            self._file.write(self._plan.entries[f"{name}.mwq.head.out"].offset, as_bytes(head.outward))
+        self._file.write(self._plan.entries[LEVEL_PRICES].offset, as_bytes(heads.prices))
+        self._write_checksums()
+        self._file.sync()
 
     def _write_hash(self, digest: str) -> None:
         self._file.write(self._plan.places[SOURCE_HASH] + 8, digest.encode())  # behind the string's length
