@@ -13,6 +13,7 @@
 #include "half.h"
 #include "k_quants.h"
 #include "parallel.h"
+#include "vectors.h"
 
 namespace edgemoe::codec {
 
@@ -23,12 +24,21 @@ namespace {
 
 constexpr int64_t kBlocksAtOnce = 1024;  // of 256 weights: what one job cuts
 constexpr int kBanks = 4;                // consecutive weights often have the same code; banks let their sums overlap
-constexpr int kLanes = 8;                // sums that a compiler can keep in one vector
+constexpr int kLanes = 8;                // into which the sum of W^2 h is split
 
 // s^2 h and s W h of a weight, or sums of them; s is the scale of its group.
 typedef float Pair __attribute__((vector_size(8)));
-typedef float Lanes __attribute__((vector_size(16)));
 typedef double Sum __attribute__((vector_size(16)));
+
+// a[0], b[0], a[1], b[1] and so on.
+EDGEMOE_INLINE void store_pairs(float (*to)[2], Vectors<4>::Floats a, Vectors<4>::Floats b) {
+  Vectors<4>::store(to[0], __builtin_shufflevector(a, b, 0, 4, 1, 5));
+  Vectors<4>::store(to[2], __builtin_shufflevector(a, b, 2, 6, 3, 7));
+}
+EDGEMOE_INLINE void store_pairs(float (*to)[2], Vectors<8>::Floats a, Vectors<8>::Floats b) {
+  Vectors<8>::store(to[0], __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
+  Vectors<8>::store(to[4], __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
+}
 
 // Of some rows: sums by source code, and of W^2 h.
 struct Sums {
@@ -43,41 +53,43 @@ struct Sums {
 
 // Of one row.
 template <int kCodes>
-struct alignas(64) RowSums {
+struct RowSums {
   Pair of[kBanks][kCodes];
-  Lanes squares[2];
+  float squares[kLanes];
 };
 
-// Adds a block of 256 weights, W = scale * code - minimum with the scale and minimum of its group.
-template <int kGroupSize, int kCodes>
-void add_block(const uint8_t* codes, const float* importance, const GroupScale* groups, RowSums<kCodes>& sums) {
+// Adds a block of 256 weights, W = scale * code - minimum with the scale and minimum of its group, in vectors of N.
+template <int N, int kGroupSize, int kCodes>
+EDGEMOE_INLINE void add_block(const uint8_t* codes, const float* importance, const GroupScale* groups, RowSums<kCodes>& sums) {
+  using V = Vectors<N>;
   float values[256], products[256][2];
   for (int i = 0; i < 256; ++i) values[i] = codes[i];
-  Lanes squares[2] = {};
-  for (int i = 0; i < 256; i += 8) {
-    const float scale = groups[i / kGroupSize].scale, minimum = groups[i / kGroupSize].minimum;
-    for (int half = 0; half < 2; ++half) {
-      const int at = i + 4 * half;
-      Lanes code, h;
-      std::memcpy(&code, values + at, sizeof(code));
-      std::memcpy(&h, importance + at, sizeof(h));
-      const Lanes value = scale * code - minimum, weighted = scale * h;
-      const Lanes square = scale * weighted, product = value * weighted;
-      const Lanes low = __builtin_shufflevector(square, product, 0, 4, 1, 5), high = __builtin_shufflevector(square, product, 2, 6, 3, 7);
-      std::memcpy(products[at], &low, sizeof(low));
-      std::memcpy(products[at + 2], &high, sizeof(high));
-      squares[half] += value * value * h;
+  typename V::Floats squares[kLanes / N] = {};
+  for (int first = 0; first < 256; first += kLanes) {
+    const auto [scale, minimum] = groups[first / kGroupSize];
+    for (int part = 0; part < kLanes / N; ++part) {
+      const int i = first + part * N;
+      const auto h = V::load(importance + i);
+      const auto value = scale * V::load(values + i) - minimum, weighted = scale * h;
+      store_pairs(products + i, scale * weighted, value * weighted);
+      squares[part] += value * value * h;
     }
   }
   for (int i = 0; i < 256; i += kBanks) {
     for (int bank = 0; bank < kBanks; ++bank) {
       Pair pair;
       std::memcpy(&pair, products[i + bank], sizeof(pair));
-      sums.of[bank][size_t{codes[i + bank]}] += pair;
+      sums.of[bank][codes[i + bank]] += pair;
     }
   }
-  for (int half = 0; half < 2; ++half) sums.squares[half] += squares[half];
+  for (int i = 0; i < kLanes; i += N) V::store(sums.squares + i, V::load(sums.squares + i) + squares[i / N]);
 }
+
+struct Source {
+  const uint8_t* blocks;
+  int64_t columns;
+  const float* importance;
+};
 
 struct Planes {
   Format format;
@@ -85,8 +97,8 @@ struct Planes {
   uint8_t* data[kernels::kLevelCount];
 };
 
-template <typename Block>
-void cut_block(const Block& block, int64_t index, const Planes& planes, const float* importance, RowSums<1 << Block::kBits>& sums) {
+template <int N, typename Block>
+EDGEMOE_INLINE void cut_block(const Block& block, int64_t index, const Planes& planes, const float* importance, RowSums<1 << Block::kBits>& sums) {
   alignas(64) uint8_t codes[256];
   GroupScale groups[256 / Block::kGroupSize];
   block.unpack(codes);
@@ -98,20 +110,20 @@ void cut_block(const Block& block, int64_t index, const Planes& planes, const fl
   if (kBits == 5) pack_one_bit(codes, 4, 0, planes.data[3] + planes.at[3].codes + index * 32);
   if (kBits == 6) pack_two_bits(codes, 4, 0, planes.data[3] + planes.at[3].codes + index * 64);
   block.copy_scales(planes.data[0] + planes.at[0].scales + index * Block::kScaleBytes);
-  add_block<Block::kGroupSize>(codes, importance, groups, sums);
+  add_block<N, Block::kGroupSize>(codes, importance, groups, sums);
 }
 
-template <typename Block>
-Sums cut_rows(const uint8_t* source, int64_t begin, int64_t end, int64_t columns, const Planes& planes, const float* importance) {
-  const auto* blocks = reinterpret_cast<const Block*>(source);
-  const int64_t per_row = columns / 256;
+template <int N, typename Block>
+EDGEMOE_INLINE Sums cut_rows(const Source& source, int64_t begin, int64_t end, const Planes& planes) {
+  const auto* blocks = reinterpret_cast<const Block*>(source.blocks);
+  const int64_t per_row = source.columns / 256;
   Sums sums;
   for (int64_t r = begin; r < end; ++r) {
     RowSums<1 << Block::kBits> row{};
     for (int64_t b = 0; b < per_row; ++b) {
-      cut_block(blocks[r * per_row + b], r * per_row + b, planes, importance + b * 256, row);
+      cut_block<N>(blocks[r * per_row + b], r * per_row + b, planes, source.importance + b * 256, row);
     }
-    for (int lane = 0; lane < kLanes; ++lane) sums.total += row.squares[lane / 4][lane % 4];
+    for (float square : row.squares) sums.total += square;
     for (const auto& bank : row.of) {
       for (int code = 0; code < 1 << Block::kBits; ++code) sums.codes[code] += __builtin_convertvector(bank[code], Sum);
     }
@@ -122,16 +134,31 @@ Sums cut_rows(const uint8_t* source, int64_t begin, int64_t end, int64_t columns
   return sums;
 }
 
-Sums cut(const Planes& planes, const uint8_t* source, int64_t rows, int64_t columns, const float* importance, int threads) {
-  const int64_t at_once = std::max<int64_t>(1, kBlocksAtOnce / (columns / 256));
+// One function for each instruction set. No sum is contracted or reordered, so all give the same bytes.
+#define EDGEMOE_VARIANT(name, lanes, target)                                                                    \
+  target Sums cut_rows_##name(const Source& source, int64_t begin, int64_t end, const Planes& planes) {         \
+    if (planes.format == Format::kSlicedQ4K) return cut_rows<lanes, BlockQ4K>(source, begin, end, planes);      \
+    if (planes.format == Format::kSlicedQ5K) return cut_rows<lanes, BlockQ5K>(source, begin, end, planes);      \
+    return cut_rows<lanes, BlockQ6K>(source, begin, end, planes);                                               \
+  }
+
+EDGEMOE_VARIANT(plain, 4, )
+#if defined(__x86_64__)
+EDGEMOE_VARIANT(avx2, 8, __attribute__((target("avx2"))))
+#endif
+#undef EDGEMOE_VARIANT
+
+Sums cut(const Source& source, int64_t rows, const Planes& planes, int threads) {
+  auto* rows_of = cut_rows_plain;
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) rows_of = cut_rows_avx2;
+#endif
+  const int64_t at_once = std::max<int64_t>(1, kBlocksAtOnce / (source.columns / 256));
   const int64_t jobs = (rows + at_once - 1) / at_once;
   std::vector<Sums> parts(jobs);
   parallel_for(jobs, threads, [&](int64_t i) {
-    const int64_t begin = i * at_once, end = std::min(rows, begin + at_once);
-    const auto rows_of = planes.format == Format::kSlicedQ4K   ? cut_rows<BlockQ4K>
-                         : planes.format == Format::kSlicedQ5K ? cut_rows<BlockQ5K>
-                                                               : cut_rows<BlockQ6K>;
-    parts[i] = rows_of(source, begin, end, columns, planes, importance);
+    const int64_t begin = i * at_once;
+    parts[i] = rows_of(source, begin, std::min(rows, begin + at_once), planes);
   });
   Sums sums;
   for (const Sums& part : parts) sums.add(part);
@@ -207,7 +234,7 @@ LevelErrors slice(Format format, const uint8_t* blocks, int64_t rows, int64_t co
   }
   clear_padding(planes.data[0], planes.at[0].scales + superblocks * (bits == 6 ? 18 : 16), planes.at[0].biases);
   const std::vector<float> ones(importance ? 0 : columns, 1.0f);
-  const Sums sums = cut(planes, blocks, rows, columns, importance ? importance : ones.data(), threads);
+  const Sums sums = cut({blocks, columns, importance ? importance : ones.data()}, rows, planes, threads);
   uint8_t* const all_midpoints = planes.data[0] + planes.at[0].midpoints;
   float gains[kernels::kLevelCount] = {1, 1, 1, 1};
   LevelErrors errors;
