@@ -12,6 +12,7 @@ import pytest
 from edgemoe import Llama
 from edgemoe.batching import Batch
 from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.experts.quality import HEAD_BITS, TARGETS
 from edgemoe.level_heads import HeadTrainer
 from edgemoe.packs.heads import PRICES, RANK, fit_head, no_head, prices_of
 from edgemoe.packs.layout import Group, plane_bytes
@@ -254,6 +255,27 @@ def test_files_without_heads_say_so(plain: Path, source: Path) -> None:
         Llama(source, n_ctx=64, quality="bits:3")
     with opened(plain) as llm, pytest.raises(EdgeMoEError, match="has no heads"):
         llm.set_quality("bits:3")
+
+
+@pytest.mark.parametrize("name", HEAD_BITS)
+def test_names_are_means_of_bits_where_there_are_heads(trained: Path, plain: Path, name: str) -> None:
+    least, most = 2.57, 4.57
+    with opened(trained, quality=name, cache=0.16) as llm, opened(trained, cache=0.16) as asked:
+        asked.set_quality(f"bits:{min(least + HEAD_BITS[name], most):.6f}")
+        assert llm._residence._engine.head_bits() == pytest.approx((least, most), abs=0.005)
+        for token in TOKENS:
+            llm.eval([token])
+            asked.eval([token])
+        assert llm.stats().bits_per_weight == pytest.approx(asked.stats().bits_per_weight, abs=0.02)
+    with opened(trained, quality=TARGETS[name], cache=0.16) as target, opened(plain, quality=name, cache=0.16) as same:
+        assert np.array_equal(decode_logits(target, TOKENS), decode_logits(same, TOKENS))
+
+
+def test_named_qualities_side_by_side_are_targets(trained: Path) -> None:
+    with opened(trained, quality="balanced", n_seq_max=2) as llm, Batch(llm) as batch:
+        batch.add(TOKENS[:10])
+        batch.add(TOKENS[:10], quality="fast")
+        assert len(batch.step()) == 2
 
 
 def test_a_sequence_has_no_mean_of_bits_of_its_own(trained: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgemoe.errors import EdgeMoEError
@@ -15,6 +15,8 @@ LEVELS = (2, 3, 4, 6)
 EXACT = "exact"
 TARGETS = {"high": 0.01, "balanced": 0.02, "fast": 0.04}
 """Expected relative squared error of a layer's experts up to which planes are waited for."""
+HEAD_BITS = {"high": 1.0, "balanced": 0.67, "fast": 0.37}
+"""Where a pack has heads, these serve in the place of targets: mean bits per weight above base planes alone."""
 _FIXED = re.compile(r"fixed:([0-9]+)")
 _BITS = re.compile(r"bits:([0-9]{1,2}(\.[0-9]{1,6})?)")
 _NAMES = ", ".join(map(repr, (EXACT, *TARGETS, "fixed:LEVEL", "bits:MEAN")))
@@ -25,7 +27,8 @@ _KNOWN = f"{_NAMES} or a number (a layer's relative squared error)"
 class Quality:
     """A parsed `quality=`: planes up to the level with index `top_level` exist for the engine. With a `target` above 0
     it waits for planes until the expected relative squared error of a layer is at most that; with 0 for all of them.
-    With `bits` above 0 the pack's heads choose planes, for that mean of bits per weight."""
+    With `bits` above 0 the pack's heads choose planes, for that mean of bits per weight; a `target` beside it is what
+    holds for a sequence of its own."""
 
     top_level: int = len(LEVELS) - 1
     target: float = 0.0
@@ -87,9 +90,9 @@ class QualityControl:
         self._levels = list(levels)
         self._loaded = parse_quality(quality, levels)
         self._default = quality
-        self._in_use = self._loaded
-        if self._loaded.bits:
-            engine.set_bits(self._loaded.bits)
+        self._bits_range = engine.head_bits()
+        self._in_use = replace(self._loaded, bits=0.0)
+        self.use(None)
 
     @property
     def default(self) -> str | float:
@@ -104,12 +107,15 @@ class QualityControl:
             raise EdgeMoEError(f"quality={quality!r} needs planes above level {top}: load the model with them")
         if asked.bits and self._engine is not None:
             self._engine.check_bits(asked.bits)
+        if quality in HEAD_BITS and self._bits_range is not None:
+            least, most = self._bits_range
+            asked = replace(asked, bits=min(least + HEAD_BITS[str(quality)], most))
         return asked
 
     def check_sequence(self, quality: str | float) -> None:
         """Raises EdgeMoEError as `check` does, and for what no single sequence can have: "fixed:LEVEL", "bits:MEAN"."""
         asked = self.check(quality)
-        if asked.top_level != Quality().top_level or asked.bits:
+        if asked.top_level != Quality().top_level or (asked.bits and not asked.target):
             raise EdgeMoEError(f"quality={quality!r} is of a whole model: a sequence may ask for 'exact' or a target")
 
     def set_default(self, quality: str | float) -> None:

@@ -30,21 +30,28 @@ void Engine::set_bits(double bits) {
   _priced = true;
 }
 
-double Engine::price_of(double bits) const {
+std::optional<std::pair<double, double>> Engine::head_bits() const {
   const Pack* pack = _model->pack();
-  if (!pack || pack->prices().empty()) {
-    throw Error("this file has no heads, which choose levels for a mean of bits: make a pack with --calibrate");
-  }
+  if (!pack || pack->prices().empty()) return std::nullopt;
   double least = 0, most = 0, weights = 0;
   for (const PackTensor& tensor : pack->tensors()) {
     weights += static_cast<double>(tensor.rows * tensor.columns);
     least += 8.0 * static_cast<double>(tensor.planes[0].bytes);
     for (const PlanePlace& plane : tensor.planes) most += 8.0 * static_cast<double>(plane.bytes);
   }
-  const double share = (bits * weights - least) / (most - least);
+  return std::make_pair(least / weights, most / weights);
+}
+
+double Engine::price_of(double bits) const {
+  const Pack* pack = _model->pack();
+  if (!pack || pack->prices().empty()) {
+    throw Error("this file has no heads, which choose levels for a mean of bits: make a pack with --calibrate");
+  }
+  const auto [least, most] = *head_bits();
+  const double share = (bits - least) / (most - least);
   if (!(share >= 0 && share <= 1)) {
-    throw Error("a mean of " + rounded(bits) + " bits per weight is out of reach: this pack has " + rounded(least / weights) + " to " +
-                rounded(most / weights));
+    throw Error("a mean of " + rounded(bits) + " bits per weight is out of reach: this pack has " + rounded(least) + " to " +
+                rounded(most));
   }
   const std::vector<float>& prices = pack->prices();
   const double place = share * static_cast<double>(prices.size() - 1);

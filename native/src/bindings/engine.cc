@@ -1,6 +1,8 @@
 #include "edgemoe/backend/engine.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -133,6 +135,7 @@ void bind_engine(nb::module_& m) {
       .def("set_target", &Engine::set_target, nb::arg("error"),
            "Wait for planes until a layer's expected relative squared error is at most `error`; 0: for all. Between batches.")
       .def("check_bits", &Engine::check_bits, nb::arg("bits"), "Raises what set_bits() would.")
+      .def("head_bits", &Engine::head_bits, "(fewest, most) bits per weight for set_bits(), or None without heads.")
       .def("set_bits", &Engine::set_bits, nb::arg("bits"),
            "Let the pack's heads choose planes, for a mean of `bits` per weight; 0: use all. Between batches.")
       .def("set_token_targets", &Engine::set_token_targets, nb::arg("errors"),

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -155,6 +156,8 @@ class Engine {
   /// @throws Error the pack has no heads, or cannot be used at a mean of so many bits.
   void set_bits(double bits);
   void check_bits(double bits) const { price_of(bits); }
+  /// @brief The fewest and the most bits per weight that set_bits() takes; nothing without heads.
+  std::optional<std::pair<double, double>> head_bits() const;
   /// @brief Whether planes are chosen for each batch.
   bool chooses() const { return (_settings.target > 0 || _priced || !_token_targets.empty()) && _model->pack(); }
   /// @brief From now on, of expert e of a group only the first `planes[e]` planes are used; empty: all. Between batches.
