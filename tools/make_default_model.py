@@ -2,8 +2,8 @@
 
     python tools/make_default_model.py tinystories-moe-f16.gguf -o models/tinystories-moe.mwq.gguf
 
-T16 with GPTQ and heads, calibrated with the fables that come with edgemoe. The same program, source and processor give the same
-bytes, whatever the number of threads; other processors may round otherwise while the model reads the text.
+T16 with GPTQ and heads, calibrated with the fables that come with edgemoe. The same program, source and processor give
+the same bytes, whatever the number of threads; other processors may round otherwise while the model reads the text.
 """
 
 from __future__ import annotations
