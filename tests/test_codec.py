@@ -100,6 +100,19 @@ def test_slices_do_not_depend_on_threads() -> None:
     assert all(np.array_equal(one.planes[level], four.planes[level]) for level in (2, 3, 4))
 
 
+@pytest.mark.parametrize("kind", ["q4_k", "q5_k", "q6_k"])
+def test_slices_are_cut_into_given_memory(quantize, kind: str) -> None:
+    blocks = quantize(weights_of(5, 512), Q[kind.upper()])
+    fresh = codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512)
+    given = {level: np.full(plane.size, 255, np.uint8) for level, plane in fresh.planes.items()}
+    assert codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512, planes=given).errors == fresh.errors
+    assert all(np.array_equal(given[level], plane) for level, plane in fresh.planes.items())
+    with pytest.raises(EdgeMoEError, match="the plane of level 3 has 320 bytes, not 319"):
+        codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512, planes=given | {3: given[3][:-1]})
+    with pytest.raises(EdgeMoEError, match="planes, not 1"):
+        codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512, planes={2: given[2]})
+
+
 def test_slices_are_refused() -> None:
     blocks = np.zeros(144, np.uint8)
     with pytest.raises(EdgeMoEError, match="type 8 cannot be sliced"):

@@ -58,16 +58,8 @@ class Encoder:
     def _matrix(
         self, tensor: ExpertTensor, expert: int, data: Bytes, places: Mapping[int, Bytes]
     ) -> Mapping[int, tuple[float, float]]:
-        """Fills `places`, by level, with the planes of a matrix and zeros behind them; returns its errors."""
-        biased = self._settings.bias_levels if tensor.format is Format.T16 else ()
-        planes = {}
-        for level in LEVELS:
-            size = plane_bytes(tensor, level, biased=level in biased)
-            if level in places:
-                places[level][size:] = 0
-            if size:
-                # Slices are cut at all levels of their type.
-                planes[level] = places[level][:size] if level in places else self._scratch.array(("cut", level), size)
+        """Fills `places`, by level, with the planes of a matrix; returns its errors."""
+        planes = self._planes(tensor, places)
         known = self._settings.calibration
         importance = known.importance(tensor.name, expert) if known else None
         if tensor.format is not Format.T16:
@@ -86,6 +78,18 @@ class Encoder:
         for level, plane in encoded.planes.items():
             planes[level][:] = plane
         return encoded.errors
+
+    def _planes(self, tensor: ExpertTensor, places: Mapping[int, Bytes]) -> dict[int, Bytes]:
+        """Where the planes of a matrix go: into `places`, whose ends are cleared. Slices are cut at all levels."""
+        planes = {}
+        for level in LEVELS:
+            size = plane_bytes(tensor, level, biased=level in self._settings.bias_levels)
+            if level in places:
+                planes[level], padding = np.split(places[level], [size])
+                padding[:] = 0
+            else:
+                planes[level] = self._scratch.array(("left out", level), size)
+        return {level: plane for level, plane in planes.items() if plane.size}
 
     def _errors(self, errors: Mapping[int, tuple[float, float]]) -> list[tuple[float, float]]:
         """Of each level of the pack; where the matrix has no plane of a level, what the level below has."""
