@@ -45,7 +45,7 @@ _SUFFIX = ".mwq.gguf"
 @click.option(
     "--heads/--no-heads",
     default=None,
-    help="Fit heads that choose levels for a mean of bits, with --calibrate.  [default: heads]",
+    help="Fit heads that choose levels for a mean of bits, with --calibrate.  [default: where MODEL fits into memory]",
 )
 @click.option("--report", metavar="FILE", help="Write what each level costs and loses: .json or .md.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
@@ -93,7 +93,7 @@ def command(
         check_request(model, target, Settings(**settings), overwrite=overwrite)
         text = _read(calibrate)
         settings |= _calibrate(model, text, gptq)
-        if heads is not False:
+        if heads or (heads is None and _heads_fit(model)):
             from edgemoe.level_heads import HeadTrainer
 
             settings["heads"] = HeadTrainer(text, threads=threads)
@@ -123,6 +123,18 @@ def _levels(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text!r} is no list of levels such as 2,3,4", param_hint="--levels") from None
+
+
+def _heads_fit(model: str) -> bool:
+    """Whether the model stays in memory while heads are fitted: they read it hundreds of times."""
+    from edgemoe import machine
+    from edgemoe.packs.summary import summarize
+
+    summary = summarize(model)
+    if summary.dense_bytes + summary.expert_bytes <= machine.available_memory() // 2:
+        return True
+    click.echo("edgemoe: note: no heads: the model would have to fit into memory (--heads fits them anyway)", err=True)
+    return False
 
 
 def _read(text: str) -> str:
