@@ -101,7 +101,7 @@ def test_slices_do_not_depend_on_threads() -> None:
 
 
 @pytest.mark.parametrize("kind", ["q4_k", "q5_k", "q6_k"])
-def test_slices_are_cut_into_given_memory(quantize, kind: str) -> None:
+def test_slices_are_cut_into_given_memory(kind: str) -> None:
     blocks = quantize(weights_of(5, 512), Q[kind.upper()])
     fresh = codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512)
     given = {level: np.full(plane.size, 255, np.uint8) for level, plane in fresh.planes.items()}
