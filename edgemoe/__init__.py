@@ -9,21 +9,29 @@ from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, Rea
 if TYPE_CHECKING:
     from edgemoe.experts.stats import Stats
     from edgemoe.llama import Llama
+    from edgemoe.routing.router import Classification, Router
 
 __version__ = "0.1.0"
 __all__ = [
     "BudgetError",
     "Cancelled",
+    "Classification",
     "EdgeMoEError",
     "Llama",
     "ModelError",
     "ReadError",
+    "Router",
     "Stats",
     "VersionError",
     "WriteError",
 ]
 
-_LAZY = {"Llama": "edgemoe.llama", "Stats": "edgemoe.experts.stats"}
+_LAZY = {
+    "Classification": "edgemoe.routing.router",
+    "Llama": "edgemoe.llama",
+    "Router": "edgemoe.routing.router",
+    "Stats": "edgemoe.experts.stats",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -86,6 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "model.gguf", "qwen3moe", expert_type="Q8_0")
     write_model(folder / "other.gguf", "qwen3moe", expert_type="Q8_0", seed=1)
     (folder / "english.txt").write_text(ENGLISH * 60)
+    (folder / "prompts.jsonl").write_text("".join(map(labelled_prompt, range(120))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -95,6 +98,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(tiny, cwd=folder, check=True, capture_output=True)
     run(["edgemoe", "pack", "model.gguf", "-o", "model.mwq.gguf"], folder)
     return folder
+
+
+def labelled_prompt(i: int) -> str:
+    label, words = (("sql", "how many orders"), ("retrieve", "what does our policy say"), ("none", "good day"))[i % 3]
+    return json.dumps({"text": f"{words} number {i}", "label": label}) + "\n"
 
 
 def program(path: Path, arguments: str) -> None:
@@ -178,7 +186,7 @@ def test_every_block_has_a_language(page: Path) -> None:
 
 
 def help_of(verb: str) -> str:
-    arguments = [verb, "--help"] if verb else ["--help"]
+    arguments = [*verb.split(), "--help"]
     shown = CliRunner().invoke(cli, arguments, prog_name="edgemoe", terminal_width=100)
     assert shown.exit_code == 0, shown.output
     return f"```text\n{shown.output}```\n"
@@ -208,7 +216,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "architectures": list_of_architectures,
     "tests": list_of_tests,
 }
-_MARKED = re.compile(r"(<!-- (\w+)(?:: ?(\w*))? -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- (\w+)(?:: ?([\w ]*?))? -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
 def regenerated(text: str) -> str:
@@ -223,7 +231,8 @@ def test_generated_parts_are_current(page: Path) -> None:
 
 def test_every_verb_has_its_help() -> None:
     shown = {match[3] for match in _MARKED.finditer((ROOT / "docs/cli.md").read_text()) if match[2] == "help"}
-    assert shown == {"", *VERBS}
+    inner = {f"route {name}" for name in cli.get_command(click.Context(cli), "route").commands}
+    assert shown == {"", *VERBS, *inner}
 
 
 def test_every_counter_is_explained() -> None:

@@ -41,7 +41,7 @@ PYTHON = {
     "planning": _MODEL | {"budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
     "cloud": {"errors"},
-    "routing": {"errors", "sizes"},  # nothing of the runtime
+    "routing": {"errors", "default_model", "_native"},  # nothing of the runtime
     "cli": _RUNTIME | {"batching", "calibrate", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
 }
 
@@ -50,10 +50,11 @@ NATIVE_ROOMS = {
     "kernels": set(),
     "codec": {"kernels"},
     "store": set(),
+    "routing": set(),
     "schedule": set(),
     "cache": {"store", "schedule"},
     "backend": {"cache", "store", "schedule", "kernels"},
-    "bindings": {"backend", "cache", "store", "schedule", "kernels", "codec"},
+    "bindings": {"backend", "cache", "store", "schedule", "kernels", "codec", "routing"},
 }
 KNOW_GGML = {"backend", "bindings"}  # bindings only through the headers of backend
 KNOW_PYTHON = {"bindings"}
