@@ -39,4 +39,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name == "Llama":
+        from edgemoe.experts import library
+
+        library.load()  # says what is wrong with an installation, where an import would only fail
     return getattr(importlib.import_module(_LAZY[name]), name)

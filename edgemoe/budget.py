@@ -37,7 +37,12 @@ _MARGIN_SHARE = 64
 _COMPUTE_SHARE = 0.6
 # The KV cache of a context whose length was not asked for may take this share.
 _STATE_SHARE = 0.25
-_BATCH = 512  # llama-cpp-python's default for n_batch and n_ubatch
+DEFAULT_BATCH = 512
+"""llama-cpp-python's default for n_batch and n_ubatch."""
+LARGEST_BATCH = 4096
+"""Tokens that are computed at once where experts do not fit: each batch of a prompt reads what is not in memory."""
+FEW_OUTPUTS = 64
+"""Tokens of a batch whose logits can be asked for where experts are streamed."""
 _SMALLEST_UBATCH = 32
 _SMALLEST_CTX = 512
 # Longer contexts are only made when they are asked for: even planning one makes its cells.
@@ -93,14 +98,26 @@ def table(sizes: dict[str, int]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for: `n_ctx` None means "as much as fits", `budget` None means no limit."""
+    """What was asked for: `n_ctx` None means "as much as fits", `budget` None means no limit.
+
+    `n_batch` and `n_ubatch` are upper limits; None means llama.cpp's defaults where all experts are in memory, and as
+    many tokens as have room where they are not. `cache` is that of `resolve_cache`. `n_outputs_max` holds where experts
+    are streamed: llama.cpp would reserve logits of every token of a batch, most of what it computes in.
+    """
 
     n_ctx: int | None
-    n_batch: int
-    n_ubatch: int
+    n_batch: int | None
+    n_ubatch: int | None
     shape: ContextShape
     budget: int | None
     adapters: int = 0
+    cache: int | float | str | None = None
+    n_outputs_max: int = FEW_OUTPUTS
+
+    @property
+    def most_tokens(self) -> int:
+        """At once, of a prompt that streams experts."""
+        return self.n_ubatch or min(self.n_batch or LARGEST_BATCH, LARGEST_BATCH)
 
 
 def resolve_memory(memory: int | str | None) -> int | None:
@@ -140,9 +157,10 @@ def make_plan(summary: ModelSummary, planners: Planners, request: Request, *, ba
     """
     builder = _Builder(summary, planners, request, baseline)
     if request.budget is None or planners.some_levels or summary.dense_bytes + summary.expert_bytes <= request.budget:
-        everything = builder.plan(builder.largest_ctx(), request.n_ubatch, embedding_on_disk=False)
+        n_ubatch = request.n_ubatch or DEFAULT_BATCH
+        everything = builder.plan(builder.largest_ctx(), n_ubatch, embedding_on_disk=False, streamed=False)
         if request.budget is None or everything.comfortable <= request.budget:
-            return everything
+            return builder.fit_cache(everything)
     on_disk = not summary.embedding_tied and summary.embedding_bytes > 0
     plan = builder.fit_ctx(request.budget, on_disk)
     plan = builder.fit_ubatch(plan, request.budget)
@@ -158,8 +176,8 @@ def estimate_plan(summary: ModelSummary, planners: Planners, budget: int, n_ctx:
     """The plan of another process that opens the model with `budget`. Raises BudgetError as `make_plan` does."""
     from edgemoe.experts.planning import ContextShape
 
-    shape = ContextShape(n_ctx=0, n_batch=_BATCH, n_ubatch=0)
-    request = Request(n_ctx, _BATCH, _BATCH, shape, budget)
+    shape = ContextShape(n_ctx=0, n_batch=0, n_ubatch=0)
+    request = Request(n_ctx, None, None, shape, budget)
     return make_plan(summary, planners, request, baseline=_BASELINE)
 
 
@@ -174,11 +192,14 @@ class _Builder:
         trained = self._summary.n_ctx_train or _SMALLEST_CTX
         return self._request.n_ctx or min(trained, _LARGEST_CTX)
 
-    def plan(self, n_ctx: int, n_ubatch: int, *, embedding_on_disk: bool) -> Plan:
+    def plan(self, n_ctx: int, n_ubatch: int, *, embedding_on_disk: bool, streamed: bool = True) -> Plan:
         summary, request = self._summary, self._request
         planner = self._planners.get(embedding_on_disk)
-        n_batch = min(request.n_batch, n_ctx)
-        shape = replace(request.shape, n_ctx=n_ctx, n_batch=n_batch, n_ubatch=min(n_ubatch, n_batch))
+        n_batch = min(request.n_batch or max(DEFAULT_BATCH, n_ubatch), n_ctx)
+        outputs = max(request.n_outputs_max, request.shape.n_seq_max) if streamed and request.n_outputs_max else 0
+        shape = replace(
+            request.shape, n_ctx=n_ctx, n_batch=n_batch, n_ubatch=min(n_ubatch, n_batch), n_outputs_max=outputs
+        )
         context = planner.context_memory(shape)
         skipped = sum(t.bytes for t in self._planners.model.tensors if t.name in planner.skipped and not t.expert)
         parts = {
@@ -208,12 +229,25 @@ class _Builder:
 
     def fit_ubatch(self, plan: Plan, budget: int) -> Plan:
         """The largest batch whose buffers leave most of the memory to experts: experts are read once per batch."""
-        n_ubatch = self._request.n_ubatch
+        n_ubatch = self._request.most_tokens
         while n_ubatch > _SMALLEST_UBATCH:
             candidate = self.plan(plan.shape.n_ctx, n_ubatch, embedding_on_disk=plan.embedding_on_disk)
             buffers = candidate.parts["compute buffers"]
             room = budget - candidate.fixed + buffers - candidate.minimum_cache
             if buffers <= _COMPUTE_SHARE * room:
+                return candidate
+            n_ubatch //= 2
+        return plan
+
+    def fit_cache(self, plan: Plan) -> Plan:
+        """With less `cache` than the experts, the largest batch whose buffers take no more than the cache."""
+        if self._request.cache is None or self._request.n_ubatch:
+            return plan
+        cache = resolve_cache(self._request.cache, plan.full_cache)
+        n_ubatch = min(self._request.most_tokens, plan.shape.n_ctx)
+        while cache < plan.full_cache and n_ubatch > plan.shape.n_ubatch:
+            candidate = self.plan(plan.shape.n_ctx, n_ubatch, embedding_on_disk=plan.embedding_on_disk)
+            if candidate.parts["compute buffers"] <= cache:
                 return candidate
             n_ubatch //= 2
         return plan
@@ -289,8 +323,8 @@ def smallest_budget(
     summary = summarize(path, model)
     if not summary.experts:
         raise BudgetError(f"{summary.path.name} has no experts: llama.cpp runs it as it is, and no budget applies")
-    shape = ContextShape(n_ctx=0, n_batch=_BATCH, n_ubatch=_SMALLEST_UBATCH)
-    request = Request(n_ctx or _SMALLEST_CTX, _BATCH, _SMALLEST_UBATCH, shape, budget=None)
+    shape = ContextShape(n_ctx=0, n_batch=0, n_ubatch=_SMALLEST_UBATCH)
+    request = Request(n_ctx or _SMALLEST_CTX, None, _SMALLEST_UBATCH, shape, budget=None)
     with Planners(model, top_level=top_level) as planners:
         builder = _Builder(summary, planners, request, _BASELINE)
         on_disk = not summary.embedding_tied and summary.embedding_bytes > 0

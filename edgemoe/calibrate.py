@@ -190,7 +190,7 @@ class Calibration:
         a_token = 4 * summary.experts_used * sum(tensor.shape[0] for tensor in model.tensors if tensor.expert)
         batch = max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _ROWS_BYTES // max(a_token, 1)))
         n_ctx = min(_WINDOW, summary.n_ctx_train or _WINDOW)
-        with closing(Llama(self._path, n_ctx=n_ctx, n_batch=batch, memory=self._budget)) as llm:
+        with closing(Llama(self._path, n_ctx=n_ctx, n_batch=batch, n_outputs_max=batch, memory=self._budget)) as llm:
             self._groups = llm.expert_groups
             if not self._groups:
                 raise EdgeMoEError(f"{self._path} has no experts: there is nothing to calibrate")

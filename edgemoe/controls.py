@@ -14,6 +14,7 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.stats import Clock, Stats
 
 if TYPE_CHECKING:
+    from edgemoe.experts.turns import Turns
     from edgemoe.experts.worker import Worker
     from edgemoe.residence import Residence
 
@@ -28,12 +29,28 @@ class Controls(llama_cpp.Llama):
 
     _residence: Residence
     _clock: Clock
+    _turns: Turns
     _worker: Worker
     _options: dict[str, Any]
     _observing: bool
 
-    def _turn(self) -> contextlib.AbstractContextManager[None]:
-        raise NotImplementedError
+    # Whose turn it is
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Holds the turn: one of its own, or that of the request on this thread."""
+        turn = None if self._turns.held_here else self._begin()
+        try:
+            yield
+        finally:
+            if turn is not None:
+                self._turns.end(turn)
+
+    def _begin(self, quality: str | float | None = None) -> int:
+        turn = self._turns.begin()
+        self._residence.clear_cancel()
+        self._residence.quality.use(quality)
+        return turn
 
     # A request's own quality
 
@@ -100,6 +117,10 @@ class Controls(llama_cpp.Llama):
     def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
         """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""
         return self._residence.take_inputs()
+
+    def take_expert_weights(self) -> list[tuple[int, list[float]]]:
+        """(expert, one a row): squared router weights of the rows seen since the last call, groups in order."""
+        return self._residence.take_weights()
 
     @property
     def expert_groups(self) -> list[str]:

@@ -8,31 +8,29 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
+from llama_cpp._internals import LlamaBatch
 from llama_cpp._logger import set_verbose
 
 from edgemoe import machine
+from edgemoe.budget import DEFAULT_BATCH, FEW_OUTPUTS
 from edgemoe.controls import Controls
-from edgemoe.experts import library
 from edgemoe.experts.logits import LogitRows, log_softmax_by_row
 from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
-
-library.load()
-
-from edgemoe.residence import Residence  # noqa: E402  (needs the loaded library)
+from edgemoe.residence import Residence
 
 logger = logging.getLogger("edgemoe")
 
 # llama_cpp sorts the vocabulary of each token as a list of (float, int) pairs: three objects, and four references.
 _SORTED_TOKEN_BYTES = 256
-_ROWS_AT_ONCE = 64  # when every row's logits are asked for, so that llama.cpp's own copy stays small
+_BATCHES = ("n_batch", "n_ubatch")  # the plan's unless they are asked for
 
 # llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
 llama_cpp.Llama.logits_to_logprobs = staticmethod(log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs))
@@ -53,6 +51,8 @@ class Llama(Controls, llama_cpp.Llama):
         read_ahead: read the experts that the next layer will probably use while this one computes.
         trace: file to record routing to, for `tools/replay_trace.py`.
         n_ctx: context in tokens; None or 0 takes the trained one, or less where the budget asks for it.
+        n_outputs_max: tokens of one batch whose logits can be had, 0 for all of them. By default all with `logits_all`,
+            a draft model or embeddings, and else 64 where not all experts fit; more are computed in several batches.
         n_seq_max: sequences that share the context, n_ctx / n_seq_max tokens for each (see batching.Batch).
         **kwargs: every other argument of llama_cpp.Llama.
 
@@ -73,6 +73,7 @@ class Llama(Controls, llama_cpp.Llama):
         read_ahead: bool = True,
         trace: str | os.PathLike[str] | None = None,
         n_ctx: int | None = None,
+        n_outputs_max: int | None = None,
         n_seq_max: int = 1,
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
@@ -82,13 +83,20 @@ class Llama(Controls, llama_cpp.Llama):
         set_verbose(verbose)
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
-        ) | dict(n_seq_max=n_seq_max)
+        ) | dict(
+            n_outputs_max=n_outputs_max,
+            n_seq_max=n_seq_max,
+            **{name: kwargs[name] for name in _BATCHES if name in kwargs},
+        )
         self.notes: list[str] = []
         self._turns = Turns()
         self._keep_rows = "all" if kwargs.pop("logits_all", False) else "newest"
         self._clock = Clock()
         self._joining: int | None = None  # the turn of a completion, while its generator runs
         self._most_outputs = 0
+        self._most_rows = kwargs.get("n_batch", DEFAULT_BATCH)  # with logits, at once
+        if self._keep_rows == "all" or kwargs.get("draft_model") or kwargs.get("embedding"):
+            n_outputs_max = n_outputs_max or 0
         self._observing = False  # inputs of experts are kept, so every token has to pass through every layer
         kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
         kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
@@ -98,6 +106,7 @@ class Llama(Controls, llama_cpp.Llama):
         self._residence = Residence(
             os.fspath(model_path),
             n_ctx=n_ctx,
+            n_outputs_max=n_outputs_max,
             n_seq_max=n_seq_max,
             quality=quality,
             io_threads=io_threads,
@@ -125,6 +134,7 @@ class Llama(Controls, llama_cpp.Llama):
             if kwargs.get("lora_path") and not self._lora_adapter:  # llama_cpp takes a null pointer for an adapter
                 raise failure(ValueError(f"the adapter {kwargs['lora_path']} cannot be used"))
         self._logits_all = True  # rows are kept as they are asked for, so nothing is ruled out in advance
+        self._take_batch()
         self._n_ctx = llama_cpp.llama_n_ctx_seq(self._ctx.ctx)  # of one sequence; n_ctx() is all of them
         self.input_ids = np.zeros(self._n_ctx, dtype=np.intc)  # llama.cpp rounds n_ctx up; the parent's array does not
         # Weak, so that dropping the last reference to the model frees it at once.
@@ -136,6 +146,14 @@ class Llama(Controls, llama_cpp.Llama):
         self._residence.attach(context, max(self.n_threads, self.n_threads_batch))
         self._stack.callback(self._residence.detach, context)
         logger.debug("plan: %s", self._residence.plan)
+
+    def _take_batch(self) -> None:
+        """The context may take larger batches than the parent was told; ours are of one sequence a token."""
+        self.n_batch = llama_cpp.llama_n_batch(self._ctx.ctx)
+        self._most_rows = min(self._most_rows, self.context_params.n_outputs_max or self.n_batch)
+        batch = LlamaBatch(n_tokens=self.n_batch, embd=0, n_seq_max=1, verbose=self.verbose)
+        self._batch.close()
+        self._batch = self._stack.enter_context(contextlib.closing(batch))
 
     # Running
 
@@ -156,9 +174,10 @@ class Llama(Controls, llama_cpp.Llama):
 
     def _rows_per_batch(self) -> int:
         """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
-        if not self._every_row or self._residence.loans.can_lend(2 * self.n_batch * self._n_vocab * 4):
+        if not self._every_row:
             return self.n_batch
-        return min(self.n_batch, _ROWS_AT_ONCE)
+        fits = self._residence.loans.can_lend(2 * self._most_rows * self._n_vocab * 4)
+        return self._most_rows if fits else min(self._most_rows, FEW_OUTPUTS)
 
     def _eval_batch(self, batch: list[int]) -> None:
         n_past = self.n_tokens
@@ -261,22 +280,6 @@ class Llama(Controls, llama_cpp.Llama):
             self._residence.loans.lend("logits", 0)
             self._residence.loans.lend("log probabilities", 0)
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Holds the turn: one of its own, or that of the request on this thread."""
-        turn = None if self._turns.held_here else self._begin()
-        try:
-            yield
-        finally:
-            if turn is not None:
-                self._turns.end(turn)
-
-    def _begin(self, quality: str | float | None = None) -> int:
-        turn = self._turns.begin()
-        self._residence.clear_cancel()
-        self._residence.quality.use(quality)
-        return turn
-
     def _decode(self, batch: Any) -> None:
         """llama_decode on the model's own thread; interrupts and cancellation leave the KV cache usable."""
         self._residence.check_cancelled()
@@ -325,7 +328,8 @@ class Llama(Controls, llama_cpp.Llama):
             residence.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | self._options | {"logits_all": self._keep_rows == "all"}
+        state = {name: value for name, value in super().__getstate__().items() if name not in _BATCHES}
+        return state | self._options | {"logits_all": self._keep_rows == "all"}
 
     def _note(self, note: str) -> None:
         self.notes.append(note)

@@ -13,7 +13,7 @@ from typing import Any
 import llama_cpp.llama_cpp as bindings
 
 from edgemoe import _native, machine
-from edgemoe.budget import Plan, Planners, Request, make_plan, resolve_cache, resolve_memory
+from edgemoe.budget import DEFAULT_BATCH, FEW_OUTPUTS, Plan, Planners, Request, make_plan, resolve_cache, resolve_memory
 from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError
 from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
@@ -46,6 +46,7 @@ class Residence:
         *,
         n_ctx: int | None,
         n_seq_max: int,
+        n_outputs_max: int | None,
         memory: int | str | None,
         cache: int | float | str | None,
         quality: str | float,
@@ -56,6 +57,9 @@ class Residence:
     ) -> None:
         if io_threads is not None and not 1 <= io_threads <= 64:
             raise EdgeMoEError(f"io_threads={io_threads} is out of range: use 1 to 64")
+        if n_outputs_max is not None and n_outputs_max < 0:
+            raise EdgeMoEError(f"n_outputs_max={n_outputs_max} is no number of tokens: use 1 or more, or 0 for all")
+        self._n_outputs_max = n_outputs_max
         self._n_seq_max = _checked_sequences(n_seq_max, arguments)
         self.notes: list[str] = []
         self.plan: Plan | None = None
@@ -72,7 +76,8 @@ class Residence:
         if self._summary.experts:
             self.plan = self._make_plan(n_ctx, arguments)
             shape = self.plan.shape
-            self.arguments = {"n_ctx": shape.n_ctx, "n_batch": shape.n_batch, "n_ubatch": shape.n_ubatch}
+            # llama_cpp.Llama allocates logits for n_batch tokens, so that it is told of no more than its default.
+            self.arguments = {"n_ctx": shape.n_ctx, "n_batch": min(shape.n_batch, DEFAULT_BATCH)}
             self._check_cache(self.plan)
             self._note_changes(shape, n_ctx, arguments)
             if trace is not None:
@@ -110,16 +115,16 @@ class Residence:
     def _note_changes(self, shape: ContextShape, n_ctx: int | None, arguments: dict[str, Any]) -> None:
         if not n_ctx and shape.n_ctx < self._summary.n_ctx_train:
             self.notes.append(f"n_ctx is {shape.n_ctx} of {self._summary.n_ctx_train} trained, to fit the budget")
-        asked = min(arguments.get("n_ubatch", 512), shape.n_batch)
+        asked = min(arguments.get("n_ubatch", DEFAULT_BATCH), shape.n_batch)
         if shape.n_ubatch < asked:
             self.notes.append(f"n_ubatch is {shape.n_ubatch} instead of {asked}, to fit the budget")
 
     def _make_plan(self, n_ctx: int | None, arguments: dict[str, Any]) -> Plan:
-        n_batch = arguments.get("n_batch", 512)
         embeddings = bool(arguments.get("embedding", False))
+        n_batch = arguments.get("n_batch", DEFAULT_BATCH if embeddings else None)
         shape = ContextShape(
             n_ctx=0,
-            n_batch=n_batch,
+            n_batch=0,
             n_ubatch=0,
             type_k=arguments.get("type_k"),
             type_v=arguments.get("type_v"),
@@ -132,10 +137,12 @@ class Residence:
         request = Request(
             n_ctx=n_ctx or None,
             n_batch=n_batch,
-            n_ubatch=arguments.get("n_ubatch", 512),
+            n_ubatch=arguments.get("n_ubatch"),
             shape=shape,
             budget=self._budget,
             adapters=self._adapters,
+            cache=self._cache_wanted,
+            n_outputs_max=FEW_OUTPUTS if self._n_outputs_max is None else self._n_outputs_max,
         )
         baseline = machine.rss() + promised_memory()
         gpu_layers, overrides = arguments.get("n_gpu_layers", 0), arguments.get("kv_overrides")
@@ -144,11 +151,19 @@ class Residence:
 
     # Loading
 
+    def _context_settings(self) -> dict[str, int]:
+        """What llama_cpp.Llama has no arguments for."""
+        sequences = {"n_seq_max": self._n_seq_max} if self._n_seq_max > 1 else {}
+        if self.plan is None:
+            return sequences
+        shape = self.plan.shape
+        return sequences | {name: getattr(shape, name) for name in ("n_batch", "n_ubatch", "n_outputs_max")}
+
     @contextmanager
     def loading(self) -> Iterator[Callable[[Exception], EdgeMoEError]]:
         """Model loads of this thread show llama.cpp the stream; yields what turns its refusal into our error."""
         hook = self._load if self._summary.experts else None
-        with collected_log() as log, library.model_load(hook, self._n_seq_max):
+        with collected_log() as log, library.model_load(hook, **self._context_settings()):
 
             def failure(error: Exception) -> EdgeMoEError:
                 self.raise_kept_error()
@@ -241,6 +256,9 @@ class Residence:
     def take_inputs(self) -> list[tuple[list[str], int, Any]]:
         return self._engine.take_inputs()
 
+    def take_weights(self) -> list[tuple[int, list[float]]]:
+        return [(expert, squares) for _, expert, squares in self._engine.take_weights()]
+
     def stats(self, clock: Clock) -> Stats:
         native = self._engine.stats()
         return Stats(
@@ -281,7 +299,7 @@ class Residence:
 
 
 def _checked_sequences(n_seq_max: int, arguments: dict[str, Any]) -> int:
-    most = min(bindings.llama_max_parallel_sequences(), arguments.get("n_batch", 512))
+    most = min(bindings.llama_max_parallel_sequences(), arguments.get("n_batch", DEFAULT_BATCH))
     if not 1 <= n_seq_max <= most:
         raise EdgeMoEError(f"n_seq_max={n_seq_max} is out of range: use 1 to {most}, and at most n_batch")
     if n_seq_max > 1 and arguments.get("embedding"):

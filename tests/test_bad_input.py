@@ -102,7 +102,7 @@ def test_unreadable_file(good: Path, tmp_path: Path) -> None:
     path.write_bytes(good.read_bytes())
     path.chmod(0)
     if os.geteuid() == 0:
-        script = "import os, sys, edgemoe.llama; os.setuid(65534)\n" + PROBE
+        script = "import os, sys\nfrom edgemoe import Llama\nos.setuid(65534)\n" + PROBE
         for folder in (tmp_path, *tmp_path.parents):
             if folder.owner() == "root" and "pytest" in folder.name:
                 folder.chmod(0o755)

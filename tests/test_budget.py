@@ -120,11 +120,19 @@ def planning(model_factory) -> Iterator[tuple[object, Planners]]:
 
 
 def plan_for(
-    planning: tuple, *, n_ctx: int | None = 512, n_ubatch: int = 512, budget: int | None = None, **shape: object
+    planning: tuple,
+    *,
+    n_ctx: int | None = 512,
+    n_batch: int | None = 512,
+    n_ubatch: int | None = 512,
+    budget: int | None = None,
+    cache: float | None = None,
+    **shape: object,
 ):
     summary, planners = planning
-    asked = replace(ContextShape(n_ctx=0, n_batch=512, n_ubatch=0), **shape)
-    return make_plan(summary, planners, Request(n_ctx, 512, n_ubatch, asked, budget), baseline=60 * MIB)
+    asked = replace(ContextShape(n_ctx=0, n_batch=0, n_ubatch=0), **shape)
+    request = Request(n_ctx, n_batch, n_ubatch, asked, budget, cache=cache)
+    return make_plan(summary, planners, request, baseline=60 * MIB)
 
 
 def test_parts_add_up(planning: tuple) -> None:
@@ -178,3 +186,34 @@ def test_a_larger_budget_never_gives_less(planning: tuple) -> None:
     assert plans[-1].shape.n_ctx == 1024
     assert not plans[-1].embedding_on_disk
     assert plans[0].embedding_on_disk
+
+
+def test_prompts_that_stream_experts_have_large_batches(planning: tuple) -> None:
+    automatic = {"n_ctx": 2048, "n_batch": None, "n_ubatch": None}
+    everything = plan_for(planning, **automatic)
+    assert everything.shape.n_batch == everything.shape.n_ubatch == 512
+    budgets = [everything.smallest + extra * MIB for extra in range(20, 130, 10)]
+    tight = [plan_for(planning, **automatic, budget=budget) for budget in budgets]
+    batches = [plan.shape.n_ubatch for plan in tight]
+    assert batches == sorted(batches)
+    assert batches[-1] > 512
+    assert all(plan.shape.n_batch == max(512, plan.shape.n_ubatch) for plan in tight)
+    for plan, budget in zip(tight, budgets, strict=True):
+        left = budget - plan.fixed + plan.parts["compute buffers"] - plan.minimum_cache
+        assert plan.parts["compute buffers"] <= 0.6 * left
+    budget = budgets[-1]
+    asked = [{"n_batch": 256}, {"n_ubatch": 256}, {"n_batch": 1024, "n_ubatch": 256}]
+    assert [plan_for(planning, **automatic | one, budget=budget).shape.n_ubatch for one in asked] == [256] * 3
+
+
+def test_a_cache_of_its_own_size_makes_batches_large_too(planning: tuple) -> None:
+    automatic = {"n_ctx": 2048, "n_batch": None, "n_ubatch": None}
+    batches = []
+    for cache in (0.1, 0.3, 0.6, 0.9):
+        plan = plan_for(planning, **automatic, cache=cache)
+        assert plan.shape.n_ubatch == 512 or plan.parts["compute buffers"] <= cache * plan.full_cache
+        batches.append(plan.shape.n_ubatch)
+    assert batches == sorted(batches)
+    assert batches[-1] > 512
+    assert plan_for(planning, **automatic, cache=1.0).shape.n_ubatch == 512
+    assert plan_for(planning, **automatic | {"n_ubatch": 128}, cache=0.5).shape.n_ubatch == 128

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-from pathlib import Path
 
 import gguf
 import numpy as np
@@ -13,45 +11,15 @@ import pytest
 import plane_reader as reader
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs import codec
+from expert_weights import KINDS, importance_of, weights_of
+from models.quantize import quantize
 
 Q = gguf.GGMLQuantizationType
-KINDS = {"q4_k": Q.Q4_K, "q5_k": Q.Q5_K, "q6_k": Q.Q6_K}
 SHAPES = [(1, 32), (3, 96), (1, 1408), (3, 2880), (33, 256)]
-
-
-@pytest.fixture(scope="module")
-def quantize():
-    """llama.cpp's own quantizer: (weights, ggml type) to blocks."""
-    import llama_cpp
-
-    library = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
-    function = library.ggml_quantize_chunk
-    function.restype = ctypes.c_size_t
-    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
-
-    def run(weights: np.ndarray, kind: Q) -> np.ndarray:
-        weights = np.ascontiguousarray(weights, np.float32)
-        size, block = gguf.GGML_QUANT_SIZES[kind]
-        out = np.zeros(weights.size // size * block, np.uint8)
-        function(int(kind), weights.ctypes.data, out.ctypes.data, 0, *weights.shape, None)
-        return out
-
-    return run
 
 
 def dequantize(blocks: np.ndarray, kind: Q, rows: int) -> np.ndarray:
     return gguf.quants.dequantize(blocks, kind).reshape(rows, -1)
-
-
-def weights_of(rows: int, columns: int, seed: int = 0) -> np.ndarray:
-    """Heavy-tailed weights whose rows differ in size."""
-    random = np.random.default_rng(seed)
-    sizes = np.exp(random.normal(0, 0.3, (rows, 1)))
-    return (random.standard_t(6, (rows, columns)) * sizes * 0.03).astype(np.float32)
-
-
-def importance_of(columns: int, seed: int = 1) -> np.ndarray:
-    return np.exp(np.random.default_rng(seed).normal(0, 1, columns)).astype(np.float32)
 
 
 def check_errors(errors: dict, level: int, weights: np.ndarray, read: np.ndarray, h: np.ndarray | float) -> None:
@@ -71,7 +39,7 @@ def relative(encoded: codec.EncodedMatrix) -> dict[int, float]:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 70])
 @pytest.mark.parametrize("kind", KINDS)
-def test_slices_hold_the_source(quantize, kind: str, rows: int, weighted: bool) -> None:
+def test_slices_hold_the_source(kind: str, rows: int, weighted: bool) -> None:
     columns = 768
     blocks = quantize(weights_of(rows, columns), KINDS[kind])
     source = dequantize(blocks, KINDS[kind], rows)
@@ -101,7 +69,7 @@ def test_slices_take_any_bytes(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_midpoints_are_the_best_values(quantize, kind: str) -> None:
+def test_midpoints_are_the_best_values(kind: str) -> None:
     """No other value of a level's midpoints, in the units of the format, loses less before the gain."""
     rows, columns = 8, 512
     h = importance_of(columns)
@@ -125,11 +93,24 @@ def test_midpoints_are_the_best_values(quantize, kind: str) -> None:
                 assert lost(changed, level) >= least * (1 - 1e-6)
 
 
-def test_slices_do_not_depend_on_threads(quantize) -> None:
+def test_slices_do_not_depend_on_threads() -> None:
     blocks = quantize(weights_of(3000, 256), Q.Q4_K)
     one, four = (codec.slice_matrix(12, blocks, 3000, 256, threads=n) for n in (1, 4))
     assert one.errors == four.errors
     assert all(np.array_equal(one.planes[level], four.planes[level]) for level in (2, 3, 4))
+
+
+@pytest.mark.parametrize("kind", ["q4_k", "q5_k", "q6_k"])
+def test_slices_are_cut_into_given_memory(kind: str) -> None:
+    blocks = quantize(weights_of(5, 512), Q[kind.upper()])
+    fresh = codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512)
+    given = {level: np.full(plane.size, 255, np.uint8) for level, plane in fresh.planes.items()}
+    assert codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512, planes=given).errors == fresh.errors
+    assert all(np.array_equal(given[level], plane) for level, plane in fresh.planes.items())
+    with pytest.raises(EdgeMoEError, match="the plane of level 3 has 320 bytes, not 319"):
+        codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512, planes=given | {3: given[3][:-1]})
+    with pytest.raises(EdgeMoEError, match="planes, not 1"):
+        codec.slice_matrix(int(KINDS[kind]), blocks, 5, 512, planes={2: given[2]})
 
 
 def test_slices_are_refused() -> None:
@@ -279,7 +260,7 @@ def test_the_errors_are_what_was_measured() -> None:
     assert {level: error for level, error in errors.items() if error > BOUNDS[level]} == {}
 
 
-def test_no_level_is_worse_than_the_k_quant_of_its_size(quantize) -> None:
+def test_no_level_is_worse_than_the_k_quant_of_its_size() -> None:
     weights = np.random.default_rng(4).normal(0, 0.02, (256, 512)).astype(np.float32)
     errors = relative(codec.encode_matrix(weights, codec.default_tables()))
     for level, kind in ((2, Q.Q2_K), (3, Q.Q3_K), (4, Q.Q4_K)):

@@ -117,7 +117,7 @@ def run(command: list[str], folder: Path) -> None:
     homes = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
     environment = os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
-        command, cwd=folder, env=environment, input="Hello.\n", capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder, env=environment, input="Hello.\n", capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
 

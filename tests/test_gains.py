@@ -8,8 +8,8 @@ import pytest
 
 import plane_reader as reader
 from edgemoe.packs import codec
+from expert_weights import KINDS, importance_of, weights_of
 from models.quantize import quantize
-from test_codec import KINDS, importance_of, weights_of
 
 
 @pytest.mark.parametrize("weighted", [False, True])

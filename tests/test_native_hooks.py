@@ -174,9 +174,7 @@ def llm(good: Path) -> Iterator[Llama]:
 def read_tensor(llm: Llama, name: str, count: int) -> bytes:
     """The first bytes of a tensor of the loaded model, as ggml gives them."""
     library_handle = bindings._lib
-    find = getattr(library_handle, "_ZNK11llama_model10get_tensorEPKc", None)
-    if find is None:
-        pytest.skip("this build of llama.cpp does not export llama_model::get_tensor")
+    find = library_handle._ZNK11llama_model10get_tensorEPKc
     find.argtypes, find.restype = [ctypes.c_void_p, ctypes.c_char_p], ctypes.c_void_p
     get = library_handle.ggml_backend_tensor_get
     get.argtypes, get.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t], None

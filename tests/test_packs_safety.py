@@ -186,8 +186,8 @@ def test_ctrl_c_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
     slow = SLOW + "from edgemoe.cli import main; main(['pack', *sys.argv[1:]])"
     command = [sys.executable, "-c", slow, source, "-o", output]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        child.stdout.readline()
-        time.sleep(0.5)
+        while child.poll() is None and not Path(f"{output}.partial.journal").exists():
+            time.sleep(0.01)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 130

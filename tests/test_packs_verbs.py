@@ -50,6 +50,7 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("pack", "{source}", "--calibrate", "{source}"), "not a text in UTF-8"),
         (("pack", "{source}", "--calibrate", "missing.txt"), "missing.txt"),
         (("pack", "{source}", "--gptq"), "needs --calibrate"),
+        (("pack", "{source}", "--heads"), "needs --calibrate"),
         (("pack", "{source}", "--report", "report.txt"), "report.txt"),
         (("pack", "{source}", "--overwrite", "--report", "missing/r.md"), "no folder missing"),
         (("pack", "{source}", "--dense", ""), "converted to ''"),

@@ -19,6 +19,7 @@ import pytest
 from budgeted import open_tight, run
 from edgemoe import BudgetError, EdgeMoEError, Llama, machine
 from edgemoe.chat.commands import Chat, run_command
+from edgemoe.chat.session import ChatSession
 from edgemoe.default_model import default_model_path
 from models import write_model
 from stock import decode_logits, greedy
@@ -146,9 +147,10 @@ def test_what_a_refusal_names_works_and_nothing_has_changed(even: Path) -> None:
         decode_logits(llm, tokens(10))
         before = llm.stats()
         room = llm._residence.loans.room
+        wrong: Any
         for wrong in (0, -1, "lots", "0%", 1.5, True, "1MiB"):
             with pytest.raises(BudgetError):
-                llm.set_memory(wrong)  # type: ignore[arg-type]
+                llm.set_memory(wrong)
         least = smallest(llm)
         with pytest.raises(BudgetError, match=r"(?s)KV cache.*experts, at the least.*n_ctx=512"):
             llm.set_memory(least - 4 * MIB)
@@ -305,12 +307,8 @@ def test_models_without_experts_and_closed_ones(tmp_path: Path) -> None:
 def test_the_command_of_the_chat(llm: Llama) -> None:
     from rich.console import Console
 
-    class Session:
-        def __init__(self) -> None:
-            self.llm = llm
-
     console = Console(record=True, width=120)
-    chat = Chat(Session(), console)  # type: ignore[arg-type]
+    chat = Chat(ChatSession(llm), console)
     run_command(chat, "/memory")
     assert "budget none" in console.export_text()
     run_command(chat, f"/memory {smallest(llm)}")

@@ -19,7 +19,7 @@ _GROUND = {"errors", "sizes", "machine", "_native"}
 _MODEL = _GROUND | {"experts", "packs"}
 _RUNTIME = _MODEL | {"budget", "residence", "llama", "default_model"}
 PYTHON = {
-    "__init__": {"errors"},
+    "__init__": {"errors", "experts"},  # the library is checked before `Llama` is imported
     "__main__": {"cli"},
     "errors": set(),
     "machine": set(),
@@ -33,16 +33,18 @@ PYTHON = {
     "share": {"errors", "sizes", "machine", "budget", "loans", "pressure"},
     "residence": _MODEL | {"budget", "loans", "share"},
     "controls": _MODEL,
-    "llama": _MODEL | {"residence", "controls"},
+    "llama": _MODEL | {"budget", "residence", "controls"},
     "batching": _RUNTIME,
     "calibrate": _RUNTIME,
+    "level_heads": _RUNTIME,
     "chat": _RUNTIME,
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
     "cloud": {"errors"},
-    "routing": {"errors", "default_model", "_native"},  # nothing of the runtime
-    "cli": _RUNTIME | {"batching", "calibrate", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
+    "routing": {"errors", "sizes", "default_model", "_native"},  # nothing of the runtime
+    "cli": _RUNTIME
+    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

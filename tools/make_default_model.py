@@ -2,8 +2,8 @@
 
     python tools/make_default_model.py tinystories-moe-f16.gguf -o models/tinystories-moe.mwq.gguf
 
-T16 with GPTQ, calibrated with the fables that come with edgemoe. The same program, source and processor give the same
-bytes, whatever the number of threads; other processors may round otherwise while the model reads the text.
+T16 with GPTQ and heads, calibrated with the fables that come with edgemoe. The same program, source and processor give
+the same bytes, whatever the number of threads; other processors may round otherwise while the model reads the text.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edgemoe.cli.console import byte_progress, print_rows, progress_bar, quiet_l
 from edgemoe.cli.pack import level_rows
 from edgemoe.default_model import calibration_text_path
 from edgemoe.errors import EdgeMoEError
+from edgemoe.level_heads import HeadTrainer
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.verify import verify
 from edgemoe.packs.writer import pack
@@ -40,7 +41,8 @@ def main(source: Path, output: Path, levels: tuple[int, ...], text: Path | None,
         read = read_text(text or calibration_text_path())
         with progress_bar("calibrating") as progress:
             calibration = Calibration(source, read, progress=progress)
-        settings = Settings(levels, requantize=True, calibration=calibration, threads=threads)
+        heads = HeadTrainer(read, threads=threads)
+        settings = Settings(levels, requantize=True, calibration=calibration, heads=heads, threads=threads)
         with byte_progress(f"packing {source.name}") as progress:
             made = pack(source, output, settings, overwrite=True, progress=progress)
         if damages := verify(output).damages:

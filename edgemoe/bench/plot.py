@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgemoe.bench.measure import Measurement
@@ -18,13 +19,10 @@ def check_plot(path: Path) -> None:
         raise EdgeMoEError(f"{path} is no name of a plot: it must end in {' or '.join(SUFFIXES)}")
     if not path.absolute().parent.is_dir():
         raise WriteError(f"cannot write the plot {path}: there is no folder {path.parent}")
-    if path.suffix.lower() == ".png":
-        try:
-            import matplotlib  # noqa: F401
-        except ImportError:
-            raise EdgeMoEError(
-                f'{path.name} needs matplotlib: python -m pip install "matplotlib>=3.7" (an .html needs nothing)'
-            ) from None
+    if path.suffix.lower() == ".png" and find_spec("matplotlib") is None:
+        raise EdgeMoEError(
+            f'{path.name} needs matplotlib: python -m pip install "matplotlib>=3.7" (an .html needs nothing)'
+        )
 
 
 def write_plot(path: Path, model: str, results: Sequence[Measurement], peers: Sequence[Peer] = ()) -> None:

@@ -24,7 +24,8 @@ quality = click.option(
     default="exact",
     show_default=True,
     help="exact; of a pack also high, balanced, fast or a number (the error of a layer up to which planes are "
-    "waited for), or fixed:2, fixed:3 and so on (the planes up to this level).",
+    "waited for), fixed:2, fixed:3 and so on (the planes up to this level), or bits:3.2 and the like (a mean of bits, "
+    "chosen by the heads of a calibrated pack).",
 )
 ctx = click.option(
     "--ctx", type=click.IntRange(min=1), metavar="N", help="Tokens of context.  [default: as trained, or as fits]"

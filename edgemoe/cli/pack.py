@@ -42,6 +42,11 @@ _SUFFIX = ".mwq.gguf"
     default=None,
     help="Let weights mend each other's errors, with --calibrate.  [default: where memory allows]",
 )
+@click.option(
+    "--heads/--no-heads",
+    default=None,
+    help="Fit heads that choose levels for a mean of bits, with --calibrate.  [default: where MODEL fits into memory]",
+)
 @click.option("--report", metavar="FILE", help="Write what each level costs and loses: .json or .md.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @options.threads
@@ -54,6 +59,7 @@ def command(
     dense: str | None,
     calibrate: str | None,
     gptq: bool | None,
+    heads: bool | None,
     report: str | None,
     overwrite: bool,
     threads: int | None,
@@ -76,6 +82,8 @@ def command(
 
     if gptq and calibrate is None:
         raise click.UsageError("--gptq needs --calibrate")
+    if heads and calibrate is None:
+        raise click.UsageError("--heads needs --calibrate")
     if report:
         check_report_path(Path(report))
     quiet_library()
@@ -83,7 +91,12 @@ def command(
     settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
     if calibrate is not None:
         check_request(model, target, Settings(**settings), overwrite=overwrite)
-        settings |= _calibrate(model, calibrate, gptq)
+        text = _read(calibrate)
+        settings |= _calibrate(model, text, gptq)
+        if heads or (heads is None and _heads_fit(model)):
+            from edgemoe.level_heads import HeadTrainer
+
+            settings["heads"] = HeadTrainer(text, threads=threads)
     packed = _pack(model, target, settings, overwrite)
     if report:
         write_report(packed.report, Path(report))
@@ -112,20 +125,38 @@ def _levels(text: str | None) -> tuple[int, ...] | None:
         raise click.BadParameter(f"{text!r} is no list of levels such as 2,3,4", param_hint="--levels") from None
 
 
+def _heads_fit(model: str) -> bool:
+    """Whether the model stays in memory while heads are fitted: they read it hundreds of times."""
+    from edgemoe import machine
+    from edgemoe.packs.summary import summarize
+
+    summary = summarize(model)
+    if summary.dense_bytes + summary.expert_bytes <= machine.available_memory() // 2:
+        return True
+    click.echo("edgemoe: note: no heads: the model would have to fit into memory (--heads fits them anyway)", err=True)
+    return False
+
+
+def _read(text: str) -> str:
+    from edgemoe.calibrate import default_text
+    from edgemoe.cli.console import read_text
+
+    return read_text(Path(text)) if text else default_text()
+
+
 def _calibrate(model: str, text: str, gptq: bool | None) -> dict[str, Any]:
     """The settings that calibration brings. Without a wish, GPTQ is left out where memory does not allow it."""
-    from edgemoe.calibrate import Calibration, default_text
-    from edgemoe.cli.console import progress_bar, read_text
+    from edgemoe.calibrate import Calibration
+    from edgemoe.cli.console import progress_bar
 
-    read = read_text(Path(text)) if text else default_text()
     with progress_bar("calibrating") as progress:
         try:
-            calibration = Calibration(model, read, hessians=gptq is not False, progress=progress)
+            calibration = Calibration(model, text, hessians=gptq is not False, progress=progress)
         except MemoryError as error:
             if gptq:
                 raise EdgeMoEError(f"--gptq: {error}") from error
             click.echo(f"edgemoe: note: GPTQ is left out: {error}", err=True)
-            calibration = Calibration(model, read, hessians=False, progress=progress)
+            calibration = Calibration(model, text, hessians=False, progress=progress)
     return {"calibration": calibration, "gptq": gptq is not False}
 
 

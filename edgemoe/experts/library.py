@@ -77,13 +77,12 @@ def _route_model_loads(bindings: Any) -> None:
 
 
 def _route_contexts(bindings: Any) -> None:
-    """Nor does it offer a number of sequences."""
+    """Nor does it offer every setting of a context."""
     original = bindings.llama_init_from_model
 
     def llama_init_from_model(model: Any, params: Any) -> Any:
-        n_seq_max = getattr(_load_hook, "n_seq_max", 1)
-        if n_seq_max > 1:
-            params.n_seq_max = n_seq_max
+        for name, value in getattr(_load_hook, "context", {}).items():
+            setattr(params, name, value)
         return original(model, params)
 
     bindings.llama_init_from_model = llama_init_from_model
@@ -91,16 +90,16 @@ def _route_contexts(bindings: Any) -> None:
 
 class model_load:
     """Context in which model loads of this thread go to `hook(params) -> llama_model_p` (None changes nothing), and
-    contexts that it makes are for `n_seq_max` sequences, if that is more than one."""
+    contexts that it makes get these `settings`: names of llama_context_params."""
 
-    def __init__(self, hook: Callable[[Any], Any] | None, n_seq_max: int = 1) -> None:
+    def __init__(self, hook: Callable[[Any], Any] | None, **settings: int) -> None:
         self._hook = hook
-        self._n_seq_max = n_seq_max
+        self._settings = settings
 
     def __enter__(self) -> None:
         _load_hook.current = self._hook
-        _load_hook.n_seq_max = self._n_seq_max
+        _load_hook.context = self._settings
 
     def __exit__(self, *_: object) -> None:
         _load_hook.current = None
-        _load_hook.n_seq_max = 1
+        _load_hook.context = {}

@@ -29,6 +29,7 @@ class ContextShape:
     n_ctx: int
     n_batch: int
     n_ubatch: int
+    n_outputs_max: int = 0  # tokens of a batch whose logits can be asked for; 0 is all of them
     type_k: int | None = None
     type_v: int | None = None
     flash_attn: bool = False
@@ -39,7 +40,7 @@ class ContextShape:
 
     def params(self) -> Any:
         params = bindings.llama_context_default_params()
-        for name in ("n_ctx", "n_batch", "n_ubatch", "n_seq_max", "embeddings", "offload_kqv"):
+        for name in ("n_ctx", "n_batch", "n_ubatch", "n_outputs_max", "n_seq_max", "embeddings", "offload_kqv"):
             setattr(params, name, getattr(self, name))
         for name in ("type_k", "type_v", "swa_full"):
             if (value := getattr(self, name)) is not None:

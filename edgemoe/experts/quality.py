@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgemoe.errors import EdgeMoEError
@@ -15,17 +15,24 @@ LEVELS = (2, 3, 4, 6)
 EXACT = "exact"
 TARGETS = {"high": 0.01, "balanced": 0.02, "fast": 0.04}
 """Expected relative squared error of a layer's experts up to which planes are waited for."""
+HEAD_BITS = {"high": 1.0, "balanced": 0.67, "fast": 0.37}
+"""Where a pack has heads, these serve in the place of targets: mean bits per weight above base planes alone."""
 _FIXED = re.compile(r"fixed:([0-9]+)")
-_KNOWN = f"'exact', {', '.join(map(repr, TARGETS))}, 'fixed:LEVEL' or a number (a layer's relative squared error)"
+_BITS = re.compile(r"bits:([0-9]{1,2}(\.[0-9]{1,6})?)")
+_NAMES = ", ".join(map(repr, (EXACT, *TARGETS, "fixed:LEVEL", "bits:MEAN")))
+_KNOWN = f"{_NAMES} or a number (a layer's relative squared error)"
 
 
 @dataclass(frozen=True)
 class Quality:
     """A parsed `quality=`: planes up to the level with index `top_level` exist for the engine. With a `target` above 0
-    it waits for planes until the expected relative squared error of a layer is at most that; with 0 for all of them."""
+    it waits for planes until the expected relative squared error of a layer is at most that; with 0 for all of them.
+    With `bits` above 0 the pack's heads choose planes, for that mean of bits per weight; a `target` beside it is what
+    holds for a sequence of its own."""
 
     top_level: int = len(LEVELS) - 1
     target: float = 0.0
+    bits: float = 0.0
 
 
 def parse_quality(quality: str | float, levels: Sequence[int]) -> Quality:
@@ -38,6 +45,8 @@ def parse_quality(quality: str | float, levels: Sequence[int]) -> Quality:
         return Quality()
     if isinstance(quality, str) and (fixed := _FIXED.fullmatch(quality)):
         return Quality(top_level=_level_index(quality, int(fixed[1]), levels))
+    if isinstance(quality, str) and (mean := _BITS.fullmatch(quality)):
+        return Quality(bits=_mean_bits(quality, float(mean[1]), levels))
     target = TARGETS.get(quality) if isinstance(quality, str) else None
     if target is None:
         target = _number(quality)
@@ -52,6 +61,14 @@ def _number(quality: str | float) -> float:
     if not 0 < value < 1:
         raise EdgeMoEError(f"quality={quality!r} is out of range: a target is above 0 and below 1 (or 'exact')")
     return value
+
+
+def _mean_bits(quality: str, bits: float, levels: Sequence[int]) -> float:
+    if not levels:
+        raise EdgeMoEError(f"quality={quality!r} needs a pack: this file has its experts in one precision")
+    if bits == 0:
+        raise EdgeMoEError(f"quality={quality!r} is out of range: experts have bits")
+    return bits
 
 
 def _level_index(quality: str, level: int, levels: Sequence[int]) -> int:
@@ -73,7 +90,9 @@ class QualityControl:
         self._levels = list(levels)
         self._loaded = parse_quality(quality, levels)
         self._default = quality
-        self._in_use = self._loaded
+        self._bits_range = engine.head_bits()
+        self._in_use = replace(self._loaded, bits=0.0)
+        self.use(None)
 
     @property
     def default(self) -> str | float:
@@ -86,11 +105,17 @@ class QualityControl:
         if asked.top_level > self._loaded.top_level and not asked.target:
             top = LEVELS[self._loaded.top_level]
             raise EdgeMoEError(f"quality={quality!r} needs planes above level {top}: load the model with them")
+        if asked.bits and self._engine is not None:
+            self._engine.check_bits(asked.bits)
+        if quality in HEAD_BITS and self._bits_range is not None:
+            least, most = self._bits_range
+            asked = replace(asked, bits=min(least + HEAD_BITS[str(quality)], most))
         return asked
 
     def check_sequence(self, quality: str | float) -> None:
-        """Raises EdgeMoEError as `check` does, and for a "fixed:LEVEL", which no single sequence can have."""
-        if self.check(quality).top_level != Quality().top_level:
+        """Raises EdgeMoEError as `check` does, and for what no single sequence can have: "fixed:LEVEL", "bits:MEAN"."""
+        asked = self.check(quality)
+        if asked.top_level != Quality().top_level or (asked.bits and not asked.target):
             raise EdgeMoEError(f"quality={quality!r} is of a whole model: a sequence may ask for 'exact' or a target")
 
     def set_default(self, quality: str | float) -> None:
@@ -133,7 +158,10 @@ class QualityControl:
         if asked == self._in_use or self._engine is None:
             return
         self._engine.set_token_targets([])
-        self._engine.set_target(asked.target)
+        if asked.bits:
+            self._engine.set_bits(asked.bits)
+        else:
+            self._engine.set_target(asked.target)
         if asked.top_level < self._loaded.top_level:
             for group, (_, experts, _) in enumerate(self._engine.groups()):
                 self._engine.set_levels(group, [asked.top_level + 1] * experts)

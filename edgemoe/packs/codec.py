@@ -90,12 +90,14 @@ def slice_matrix(
     columns: int,
     importance: npt.ArrayLike | None = None,
     threads: int | None = None,
+    planes: Mapping[int, ByteArray] | None = None,
 ) -> SlicedMatrix:
     """Cuts a matrix of Q4_K (12), Q5_K (13) or Q6_K (14) blocks by the significance of its bits.
 
     Args:
         blocks: the tensor's own bytes, `rows` rows of `columns` / 256 blocks.
         importance: second moment of each column's input, [columns]; 1 without.
+        planes: where to write the plane of each level of the type; fresh memory without.
 
     Raises:
         EdgeMoEError: another type, or sizes that do not fit.
@@ -107,8 +109,10 @@ def slice_matrix(
         data = np.ascontiguousarray(blocks).reshape(-1).view(np.uint8)
     else:
         data = np.frombuffer(blocks, np.uint8)
-    planes, errors = _native.slice_blocks(SLICED[ggml_type], data, rows, columns, _row(importance), _threads(threads))
-    return SlicedMatrix(planes, errors)
+    matrix = (SLICED[ggml_type], data, rows, columns, _row(importance), _threads(threads))
+    if planes is None:
+        return SlicedMatrix(*_native.slice_blocks(*matrix))
+    return SlicedMatrix(dict(planes), _native.slice_blocks_into(*matrix, list(planes.values())))
 
 
 def encode_matrix(

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from edgemoe.experts.quality import LEVELS
 from edgemoe.packs import codec
 from edgemoe.packs.dense import dequantize
-from edgemoe.packs.layout import SLICED, ExpertTensor, Format, Group, plane_bytes
+from edgemoe.packs.layout import ExpertTensor, Format, Group, plane_bytes
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.planes import Bytes, Floats
+from edgemoe.packs.scratch import Scratch
 
 _SMALLEST = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
 class EncodedExpert:
-    """`extents` by level, for the levels that the group has; `errors` float32 [levels]: relative errors."""
+    """`extents` by level, for the levels that the group has; `errors` float32 [levels]: relative errors.
+
+    Extents are good until the same thread encodes the next expert.
+    """
 
     extents: dict[int, Bytes]
     errors: Floats
@@ -32,30 +37,35 @@ class Encoder:
         self._levels = tuple(levels)
         self._settings = settings
         self._tables = tables
+        self._scratch = Scratch()
 
     def encode(self, group: Group, expert: int, raw: Sequence[Bytes]) -> EncodedExpert:
         """`raw` has the source's bytes of each matrix of the group, uint8 [rows, bytes of a row]."""
         lost = np.zeros(len(self._levels))
         whole = 0.0
-        planes = []
-        for tensor, data in zip(group.tensors, raw, strict=True):
-            encoded = self._matrix(tensor, expert, data)
-            planes.append(encoded.planes)
-            lost += [error for error, _ in self._errors(encoded.errors)]
-            whole += encoded.errors[2][1]
-        extents = {level: _extent(group, level, planes) for level in self._levels if group.extent(level)}
+        offsets = {level: group.plane_offsets(level) for level in self._levels if group.extent(level)}
+        extents = {level: self._scratch.array(level, ends[-1]) for level, ends in offsets.items()}
+        for number, (tensor, data) in enumerate(zip(group.tensors, raw, strict=True)):
+            places = {
+                level: extent[offsets[level][number] : offsets[level][number + 1]] for level, extent in extents.items()
+            }
+            errors = self._matrix(tensor, expert, data, places)
+            lost += [error for error, _ in self._errors(errors)]
+            whole += errors[2][1]
         # An expert of zeros loses nothing.
         return EncodedExpert(extents, (lost / max(whole, _SMALLEST)).astype(np.float32))
 
-    def _matrix(self, tensor: ExpertTensor, expert: int, data: Bytes) -> codec.EncodedMatrix:
+    def _matrix(
+        self, tensor: ExpertTensor, expert: int, data: Bytes, places: Mapping[int, Bytes]
+    ) -> Mapping[int, tuple[float, float]]:
+        """Fills `places`, by level, with the planes of a matrix; returns its errors."""
+        planes = self._planes(tensor, places)
         known = self._settings.calibration
         importance = known.importance(tensor.name, expert) if known else None
         if tensor.format is not Format.T16:
-            assert tensor.type in SLICED
-            return codec.slice_matrix(
-                tensor.type, data, rows=tensor.rows, columns=tensor.columns, importance=importance, threads=1
-            )
-        return codec.encode_matrix(
+            shape = (tensor.rows, tensor.columns)
+            return codec.slice_matrix(tensor.type, data, *shape, importance, threads=1, planes=planes).errors
+        encoded = codec.encode_matrix(
             dequantize(data, tensor.type),
             self._tables,
             importance=importance,
@@ -65,25 +75,28 @@ class Encoder:
             bias_levels=self._settings.bias_levels,
             threads=1,
         )
+        for level, plane in encoded.planes.items():
+            planes[level][:] = plane
+        return encoded.errors
 
-    def _errors(self, errors: dict[int, tuple[float, float]]) -> list[tuple[float, float]]:
+    def _planes(self, tensor: ExpertTensor, places: Mapping[int, Bytes]) -> dict[int, Bytes]:
+        """Where the planes of a matrix go: into `places`, whose ends are cleared. Slices are cut at all levels."""
+        planes = {}
+        for level in LEVELS:
+            size = plane_bytes(tensor, level, biased=level in self._settings.bias_levels)
+            if level in places:
+                planes[level], padding = np.split(places[level], [size])
+                padding[:] = 0
+            else:
+                planes[level] = self._scratch.array(("left out", level), size)
+        return {level: plane for level, plane in planes.items() if plane.size}
+
+    def _errors(self, errors: Mapping[int, tuple[float, float]]) -> list[tuple[float, float]]:
         """Of each level of the pack; where the matrix has no plane of a level, what the level below has."""
         found: list[tuple[float, float]] = []
         for level in self._levels:
             found.append(errors.get(level, found[-1] if found else (0.0, 0.0)))
         return found
-
-
-def _extent(group: Group, level: int, planes: Sequence[dict[int, Bytes]]) -> Bytes:
-    offsets = group.plane_offsets(level)
-    extent = np.zeros(offsets[-1], np.uint8)
-    for tensor, matrix, offset in zip(group.tensors, planes, offsets, strict=False):
-        size = plane_bytes(tensor, level, biased=level in group.bias_levels)
-        if size:
-            plane = matrix[level]
-            assert plane.size == size, f"{tensor.name}: a plane of level {level} has {plane.size} bytes, not {size}"
-            extent[offset : offset + size] = plane
-    return extent
 
 
 def table_rows(tables: codec.Tables, levels: Sequence[int]) -> dict[int, npt.NDArray[np.int8]]:

@@ -14,10 +14,12 @@ from edgemoe.packs.header import Entry, align
 VERSION = 1
 KEYS = "edgemoe.mwq."
 """What all metadata of packs begins with."""
+HEAD_RANK = KEYS + "head_rank"
 ALIGNMENT = 4096
 TABLE_LENGTHS = {2: 4, 3: 8, 4: 16, 6: 16}
 """Entries of one row of the table of each level."""
 CHECKSUMS = "mwq.xxh3"
+LEVEL_PRICES = "mwq.prices"
 _PART = 64
 F32, I8, I64 = 0, 24, 27  # ggml's numbers of these types
 _EXPERT = re.compile(r"(blk\.[0-9]{1,6})\.[A-Za-z0-9_]*?([A-Za-z0-9]*exps)\.weight")
@@ -100,7 +102,7 @@ class Group:
         return self.plane_offsets(level)[-1]
 
     def tensor_name(self, what: int | str) -> str:
-        """The pack's tensor with the extents of a level, or with "eps" or "xxh3"."""
+        """The pack's tensor with the extents of a level, or with "eps", "xxh3", "head.in" or "head.out"."""
         return f"{self.name}.mwq.{what}"
 
     @property
@@ -129,10 +131,13 @@ def _rank(tensor: ExpertTensor) -> tuple[int, str]:
     return (_ORDER.index(kind) if kind in _ORDER else len(_ORDER), tensor.name)
 
 
-def pack_entries(groups: Sequence[Group], levels: Sequence[int], dense: Sequence[Entry]) -> list[Entry]:
+def pack_entries(
+    groups: Sequence[Group], levels: Sequence[int], dense: Sequence[Entry], heads: tuple[int, int] | None = None
+) -> list[Entry]:
     """The tensors of a pack in file order, without offsets.
 
-    What is read at once lies together: the dense part, then the small tensors, then extents, layer by layer.
+    What is read at once lies together: the dense part, then the small tensors, then extents, layer by layer. `heads`
+    are the rank of the heads and the number of prices, where the pack has them.
     """
     small = []
     if any(tensor.format is Format.T16 for group in groups for tensor in group.tensors):
@@ -144,10 +149,16 @@ def pack_entries(groups: Sequence[Group], levels: Sequence[int], dense: Sequence
         shape = (len(levels), group.experts)
         small.append(Entry(group.tensor_name("eps"), shape, F32, 4 * shape[0] * shape[1]))
         small.append(Entry(group.tensor_name("xxh3"), shape, I64, 8 * shape[0] * shape[1]))
+        if heads:
+            inward, outward = (group.tensors[0].columns, heads[0]), (heads[0] + 1, group.experts)
+            small.append(Entry(group.tensor_name("head.in"), inward, F32, 4 * inward[0] * inward[1]))
+            small.append(Entry(group.tensor_name("head.out"), outward, F32, 4 * outward[0] * outward[1]))
         for level in levels:
             if size := group.extent(level):
                 name = group.tensor_name(level)
                 extents.append(Entry(name, (size, group.experts), I8, size * group.experts))
+    if heads:
+        small.append(Entry(LEVEL_PRICES, (heads[1],), F32, 4 * heads[1]))
     checked = 1 + len(dense) + len(small)
     return [*dense, *small, Entry(CHECKSUMS, (checked,), I64, 8 * checked), *extents]
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from edgemoe.errors import WriteError
 from edgemoe.packs.planes import Bytes
+from edgemoe.packs.scratch import forget
 from edgemoe.packs.source import read_exactly
 from edgemoe.sizes import format_size
 
@@ -127,9 +128,13 @@ class PartialFile:
                 count = os.pwrite(self._file, view, offset)
                 view, offset = view[count:], offset + count
 
-    def read(self, offset: int, length: int) -> Bytes:
-        """What lies at `offset`: uint8 [length]."""
-        return read_exactly(self._file, offset, length)
+    def read(self, offset: int, length: int, into: Bytes | None = None) -> Bytes:
+        """What lies at `offset`: uint8 [length], in `into` if that is given."""
+        return read_exactly(self._file, offset, length, into)
+
+    def forget(self, offset: int, length: int) -> None:
+        """Says that these bytes, which are on the disk, are neither written nor read again."""
+        forget(self._file, offset, length)
 
     def commit(self, name: str) -> None:
         """Records that the part `name` is complete."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgemoe.errors import EdgeMoEError, ModelError
@@ -10,10 +12,13 @@ from edgemoe.experts.quality import LEVELS
 from edgemoe.packs.calibration import Calibration
 from edgemoe.packs.dense import DenseTensor, can_dequantize, plan_dense
 from edgemoe.packs.header import Entry, Value, write_header
+from edgemoe.packs.heads import PRICES, RANK, Heads
 from edgemoe.packs.layout import (
     ALIGNMENT,
+    HEAD_RANK,
     KEYS,
     LAST_LEVEL,
+    LEVEL_PRICES,
     SLICED,
     VERSION,
     ExpertTensor,
@@ -38,7 +43,8 @@ class Settings:
 
     `levels` None means 2, 3 and 4, and 6 where the source has Q5_K or Q6_K experts, which need it to be kept whole.
     `dense` is the type that dense matrices get. `gptq` spreads the error of each column over those that follow, where
-    `calibration` has Hessians. `threads` None means one for each core; it does not change the pack.
+    `calibration` has Hessians. `heads` fits heads that choose levels to the pack at a path, when all else is in it.
+    `threads` None means one for each core; it does not change the pack.
     """
 
     levels: tuple[int, ...] | None = None
@@ -46,6 +52,7 @@ class Settings:
     dense: str | None = None
     gptq: bool = True
     calibration: Calibration | None = None
+    heads: Callable[[Path], Heads] | None = None
     threads: int | None = None
 
     @property
@@ -74,6 +81,10 @@ class PackPlan:
         return any(tensor.format is Format.T16 for group in self.groups for tensor in group.tensors)
 
     @property
+    def has_heads(self) -> bool:
+        return LEVEL_PRICES in self.entries
+
+    @property
     def bytes(self) -> int:
         """Of the whole pack: the last tensor is padded too."""
         last = list(self.entries.values())[-1]
@@ -99,8 +110,13 @@ def make_plan(source: Source, settings: Settings) -> PackPlan:
     groups = make_groups(experts, biased)
     _check_groups(source, groups)
     dense = plan_dense([tensor for tensor in source.tensors if not tensor.expert], settings.dense)
-    entries = pack_entries(groups, levels, [tensor.entry for tensor in dense])
-    header, placed, places = write_header(_metadata(source, levels, biased, groups), entries, ALIGNMENT)
+    heads = settings.heads is not None and len(levels) > 1
+    plain = [tensor.entry for tensor in dense]
+    entries = pack_entries(groups, levels, plain, (RANK, PRICES) if heads else None)
+    metadata = _metadata(source, levels, biased, groups)
+    if heads:
+        metadata[HEAD_RANK] = Value.u32(RANK)
+    header, placed, places = write_header(metadata, entries, ALIGNMENT)
     named = {entry.name: entry for entry in placed}
     return PackPlan(levels, biased, groups, dense, header, named, places, _notes(groups, levels, stacks))
 

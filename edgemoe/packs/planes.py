@@ -35,6 +35,12 @@ def gains(tensor: ExpertTensor, base: Bytes) -> Floats:
     return base[end - 4 * len(LEVELS) : end].view("<f4")
 
 
+def row_biases(tensor: ExpertTensor, plane: Bytes, level: int) -> Floats:
+    """What a T16 plane with row biases adds to each row at its level: float32 [rows]."""
+    start = plane_bytes(tensor, level, biased=False)
+    return plane[start : start + 2 * tensor.rows].view("<f2").astype(np.float32)
+
+
 def assemble(tensor: ExpertTensor, planes: Planes) -> Bytes:
     """Slices with all planes: the source's own blocks, [rows, bytes of a row]."""
     used = [np.ascontiguousarray(planes[step]) for step in LEVELS if step <= LAST_LEVEL[tensor.format]]

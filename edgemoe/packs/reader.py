@@ -17,7 +17,9 @@ from edgemoe.packs.header import DEFAULT_ALIGNMENT, Entry, Value, align
 from edgemoe.packs.layout import (
     ALIGNMENT,
     CHECKSUMS,
+    HEAD_RANK,
     KEYS,
+    LEVEL_PRICES,
     TABLE_LENGTHS,
     ExpertTensor,
     Format,
@@ -102,7 +104,11 @@ class Pack:
         found = {tensor.name: tensor for tensor in self._source.tensors}
         plain = [Entry(t.name, t.shape, t.type, t.bytes) for t in self.dense]
         entries = {}
-        for entry in pack_entries(self.groups, self.levels, plain):
+        heads = None
+        if HEAD_RANK in self._source.keys:
+            prices = found.get(LEVEL_PRICES)
+            heads = int(self._source.keys[HEAD_RANK].decode()), prices.shape[0] if prices else 0
+        for entry in pack_entries(self.groups, self.levels, plain, heads):
             tensor = found.pop(entry.name, None)
             if tensor is None:
                 raise self._fail(f"tensor {entry.name} is missing")

@@ -15,6 +15,7 @@ import xxhash
 from edgemoe.errors import ModelError, ReadError
 from edgemoe.packs.header import Header, Value, read_header
 from edgemoe.packs.planes import Bytes
+from edgemoe.packs.scratch import forget
 from edgemoe.packs.summary import open_model
 
 _CHUNK = 4 << 20
@@ -76,29 +77,35 @@ class Source:
         """Where a tensor ends, all files laid end to end."""
         return sum(self.sizes[: tensor.file]) + tensor.offset + tensor.bytes
 
-    def read(self, tensor: SourceTensor, start: int, length: int) -> Bytes:
-        """Bytes of a tensor: uint8 [length].
+    def read(self, tensor: SourceTensor, start: int, length: int, into: Bytes | None = None) -> Bytes:
+        """Bytes of a tensor: uint8 [length], in `into` if that is given.
 
         Raises:
             ReadError: when the file cannot be read or has become shorter.
         """
-        return self.read_at(tensor.file, tensor.offset + start, length)
+        return self.read_at(tensor.file, tensor.offset + start, length, into)
 
     def chunks(self) -> Iterator[Bytes]:
-        """All bytes of all files in order."""
+        """All bytes of all files in order, each chunk in the memory of the one before."""
+        memory = np.empty(_CHUNK, np.uint8)
         for number, size in enumerate(self.sizes):
             for start in range(0, size, _CHUNK):
-                yield self.read_at(number, start, min(_CHUNK, size - start))
+                length = min(_CHUNK, size - start)
+                yield self.read_at(number, start, length, memory[:length])
 
-    def read_at(self, number: int, offset: int, length: int) -> Bytes:
-        """Bytes of file `number`: uint8 [length]. Raises ReadError."""
+    def read_at(self, number: int, offset: int, length: int, into: Bytes | None = None) -> Bytes:
+        """Bytes of file `number`: uint8 [length], in `into` if that is given. Raises ReadError."""
         path = self.paths[number]
         try:
-            return read_exactly(self._files[number], offset, length)
+            return read_exactly(self._files[number], offset, length, into)
         except EOFError:
             raise ReadError(f"{path} became shorter while it was read: it ends before byte {offset + length}") from None
         except OSError as error:
             raise ReadError(f"{path} cannot be read at byte {offset}: {error.strerror}") from error
+
+    def forget(self, tensor: SourceTensor) -> None:
+        """Says that a tensor is not read again."""
+        forget(self._files[tensor.file], tensor.offset, tensor.bytes)
 
     def check_unchanged(self) -> None:
         """Raises ModelError when a file was written to since it was opened."""
@@ -182,14 +189,14 @@ class Prefetcher:
                 self._changed.notify_all()
 
 
-def read_exactly(file: int, offset: int, length: int) -> Bytes:
-    """`length` bytes at `offset` of an open file: uint8 [length].
+def read_exactly(file: int, offset: int, length: int, into: Bytes | None = None) -> Bytes:
+    """`length` bytes at `offset` of an open file: uint8 [length], in `into` if that is given.
 
     Raises:
         EOFError: when the file ends before.
         OSError: when it cannot be read.
     """
-    data = np.empty(length, np.uint8)
+    data = np.empty(length, np.uint8) if into is None else into
     view, done = memoryview(data), 0
     while done < length:
         count = os.preadv(file, [view[done:]], offset + done)

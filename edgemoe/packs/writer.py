@@ -19,11 +19,13 @@ from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs import codec
 from edgemoe.packs.dense import DenseTensor, dense_chunks
 from edgemoe.packs.encode import Encoder, table_rows
-from edgemoe.packs.layout import CHECKSUMS, ExpertTensor, Group
+from edgemoe.packs.heads import Heads
+from edgemoe.packs.layout import CHECKSUMS, LEVEL_PRICES, ExpertTensor, Group
 from edgemoe.packs.partial import PartialFile, as_bytes, check_output
 from edgemoe.packs.plan import SOURCE_HASH, PackPlan, Settings, fingerprint, make_plan
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.report import Report, make_report
+from edgemoe.packs.scratch import Scratch
 from edgemoe.packs.source import Prefetcher, Source, SourceTensor
 from edgemoe.packs.verify import small_damages
 
@@ -73,6 +75,8 @@ def pack(
         with PartialFile(output, plan.bytes, made_of, overwrite=overwrite) as file:
             writer = _Writer(opened, plan, settings, file, tables, progress or (lambda done, total: None))
             writer.run()
+            if settings.heads and plan.has_heads:
+                writer.write_heads(settings.heads(file.path))
             with Pack(file.path) as pack:
                 if damages := small_damages(pack):
                     raise EdgeMoEError(f"{file.path}: {damages[0]}, right after it was written: check the disk")
@@ -124,6 +128,7 @@ class _Writer:
         self._done = 0
         self._lock = Lock()
         self._stopped = Event()
+        self._scratch = Scratch()
         self._stacks = {tensor.name: tensor for tensor in source.tensors}
         self._checksums: dict[str, int] = {}
         self.resumed: set[str] = set()
@@ -193,12 +198,14 @@ class _Writer:
         self._finish_all(tasks)
         self._file.write(self._plan.entries[group.tensor_name("eps")].offset, as_bytes(errors))
         self._file.write(self._plan.entries[group.tensor_name("xxh3")].offset, as_bytes(sums))
+        for tensor in self._tensors(group):
+            self._source.forget(tensor)
         return committer.submit(self._commit, group)
 
     def _encode_expert(self, group: Group, expert: int, errors: np.ndarray, sums: np.ndarray) -> None:
         if self._stopped.is_set():
             return
-        raw = [self._read_matrix(tensor, expert) for tensor in group.tensors]
+        raw = [self._read_matrix(number, tensor, expert) for number, tensor in enumerate(group.tensors)]
         try:
             encoded = self._encoder.encode(group, expert, raw)
         except (EdgeMoEError, ValueError) as error:
@@ -213,10 +220,11 @@ class _Writer:
                 sums[expert, number] = xxhash.xxh3_64_intdigest(extent)
         self._advance(sum(data.size for data in raw))
 
-    def _read_matrix(self, tensor: ExpertTensor, expert: int) -> np.ndarray:
+    def _read_matrix(self, number: int, tensor: ExpertTensor, expert: int) -> np.ndarray:
         stack = self._stacks[tensor.name]
         size = stack.bytes // tensor.experts
-        return self._source.read(stack, expert * size, size).reshape(tensor.rows, -1)
+        into = self._scratch.array(number, size)
+        return self._source.read(stack, expert * size, size, into).reshape(tensor.rows, -1)
 
     def _commit(self, group: Group) -> None:
         """Reads the group back before it counts as done."""
@@ -225,6 +233,10 @@ class _Writer:
         if damaged := self._damage(group):
             raise EdgeMoEError(f"{self._file.path}: {damaged} is not what was written: check the disk")
         self._file.commit(group.name)
+        for level in self._plan.levels:
+            if group.extent(level):
+                extents = self._plan.entries[group.tensor_name(level)]
+                self._file.forget(extents.offset, extents.bytes)
 
     def _damage(self, group: Group) -> str | None:
         """The first extent that is not what its checksum says, in words."""
@@ -236,7 +248,8 @@ class _Writer:
             size = group.extent(level)
             for expert in range(group.experts if size else 0):
                 start = self._plan.entries[group.tensor_name(level)].offset + expert * size
-                if xxhash.xxh3_64_intdigest(self._file.read(start, size)) != expected[expert, number]:
+                extent = self._file.read(start, size, self._scratch.array("read", size))
+                if xxhash.xxh3_64_intdigest(extent) != expected[expert, number]:
                     return f"level {level} of expert {expert} of {group.name}"
         return None
 
@@ -252,6 +265,7 @@ class _Writer:
             digest.update(data)
             self._file.write(offset, data)
             offset += data.size
+        self._source.forget(dense.tensor)
         self._checksums[dense.tensor.name] = digest.intdigest()
         self._advance(dense.tensor.bytes)
 
@@ -259,6 +273,15 @@ class _Writer:
         if self._plan.has_t16:
             for level, rows in self._tables.items():
                 self._file.write(self._plan.entries[f"mwq.t16.{level}"].offset, as_bytes(rows))
+
+    def write_heads(self, heads: Heads) -> None:
+        """What heads of the rest of the pack say; their place held zeros before."""
+        for name, head in heads.heads.items():
+            self._file.write(self._plan.entries[f"{name}.mwq.head.in"].offset, as_bytes(head.inward))
+            self._file.write(self._plan.entries[f"{name}.mwq.head.out"].offset, as_bytes(head.outward))
+        self._file.write(self._plan.entries[LEVEL_PRICES].offset, as_bytes(heads.prices))
+        self._write_checksums()
+        self._file.sync()
 
     def _write_hash(self, digest: str) -> None:
         self._file.write(self._plan.places[SOURCE_HASH] + 8, digest.encode())  # behind the string's length

@@ -166,7 +166,8 @@ class Forecaster:
 
     def _room(self, quality: str) -> float:
         """How often the planes that a token asks for fit where all fit once: those that none asks for are not kept."""
-        if not parse_quality(quality, self.levels).target:
+        asked = parse_quality(quality, self.levels)
+        if not asked.target and not asked.bits:
             return 1.0
         return self._work(EXACT).expert_bytes / self._work(quality).expert_bytes
 

@@ -104,5 +104,54 @@ TEST(ChoosePlanes, IsAsGoodAsTryingEverything) {
   }
 }
 
+Choice choose_at(const std::vector<ExpertBits>& experts, double price) {
+  Choice choice;
+  choose_worth(experts, price, &choice.planes, &choice.reads);
+  return choice;
+}
+
+TEST(ChooseWorth, ReadsEveryPlaneThatIsWorthThePrice) {
+  // Of hotness 1, planes 2, 3 and 4 are worth .045 / 100, .011 / 100 and .0035 / 200 a byte.
+  EXPECT_EQ(choose_at({expert(1)}, .046 / 100).planes, std::vector<uint8_t>{1});
+  EXPECT_EQ(choose_at({expert(1)}, .044 / 100).planes, std::vector<uint8_t>{2});
+  EXPECT_EQ(choose_at({expert(1)}, .0105 / 100).planes, std::vector<uint8_t>{3});
+  EXPECT_EQ(choose_at({expert(1), expert(.1)}, .0034 / 200).planes, (std::vector<uint8_t>{4, 2}));
+}
+
+TEST(ChooseWorth, UsesWhatIsInMemoryWhateverThePrice) {
+  const Choice choice = choose_at({expert(1, 3), expert(1, 0)}, 1);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{3, 1}));
+  ASSERT_EQ(choice.reads.size(), 1u);
+  EXPECT_EQ(choice.reads[0].index, 1u);
+}
+
+TEST(ChooseWorth, ForNothingEverythingIsRead) {
+  const Choice choice = choose_at({expert(0), expert(2, 0, 3)}, 0);
+  EXPECT_EQ(choice.planes, (std::vector<uint8_t>{4, 3}));
+  EXPECT_EQ(choice.reads.size(), 7u);
+}
+
+// By trying every combination: no other one has less error for at most as many bytes.
+TEST(ChooseWorth, HasTheLeastErrorForItsBytes) {
+  std::mt19937 random(11);
+  std::uniform_real_distribution<double> uniform;
+  for (int round = 0; round < 300; ++round) {
+    std::vector<ExpertBits> experts;
+    for (int i = 0; i < 4; ++i) experts.push_back(expert(uniform(random)));
+    const Choice choice = choose_at(experts, 1e-4 * uniform(random));
+    const double error = error_of(experts, choice.planes);
+    for (int combination = 0; combination < 256; ++combination) {
+      std::vector<uint8_t> planes;
+      uint64_t bytes = 0;
+      for (int i = 0; i < 4; ++i) {
+        planes.push_back(static_cast<uint8_t>(1 + (combination >> 2 * i & 3)));
+        for (uint32_t p = 0; p < planes.back(); ++p) bytes += kBytes[p];
+      }
+      if (bytes > bytes_of(experts, choice.reads)) continue;
+      ASSERT_GE(error_of(experts, planes), error - 1e-9);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace edgemoe

@@ -26,6 +26,12 @@ std::vector<float> weights_of(int64_t count, uint32_t seed = 1) {
   return weights;
 }
 
+std::vector<float> identity_of(int64_t columns) {
+  std::vector<float> identity(static_cast<size_t>(columns * columns));
+  for (int64_t i = 0; i < columns; ++i) identity[static_cast<size_t>(i * (columns + 1))] = 1;
+  return identity;
+}
+
 MatrixInput input_of(const std::vector<float>& weights, int64_t columns) {
   MatrixInput input;
   input.weights = weights.data();
@@ -140,8 +146,7 @@ TEST(Search, IsTheSameForAllWidthsOfVectors) {
 
 TEST(Encode, IsTheSameForAnyNumberOfThreads) {
   const std::vector<float> weights = weights_of(70 * 288);
-  std::vector<float> identity(288 * 288);
-  for (int i = 0; i < 288; ++i) identity[i * 289] = 1;
+  const std::vector<float> identity = identity_of(288);
   MatrixInput input = input_of(weights, 288);
   EncodeSettings settings;
   settings.levels = 4;
@@ -156,8 +161,7 @@ TEST(Encode, IsTheSameForAnyNumberOfThreads) {
 
 TEST(Encode, WithoutCorrelationFeedbackChangesLittle) {
   const std::vector<float> weights = weights_of(16 * 512);
-  std::vector<float> identity(512 * 512);
-  for (int i = 0; i < 512; ++i) identity[i * 513] = 1;
+  const std::vector<float> identity = identity_of(512);
   MatrixInput input = input_of(weights, 512);
   const PlaneSet plain = encode(input, default_tables(), {});
   input.feedback = identity.data();
@@ -168,8 +172,7 @@ TEST(Encode, WithoutCorrelationFeedbackChangesLittle) {
 // Where columns do not correlate, both ways of encoding have the same gain to make.
 TEST(Encode, GainsKeepTheSizeOfTheWeights) {
   const std::vector<float> weights = weights_of(37 * 288);
-  std::vector<float> identity(288 * 288);
-  for (int i = 0; i < 288; ++i) identity[i * 289] = 1;
+  const std::vector<float> identity = identity_of(288);
   MatrixInput input = input_of(weights, 288);
   EncodeSettings settings;
   settings.levels = 4;

@@ -101,7 +101,7 @@ TEST(PlaneCacheResize, SeveralSizeClassesShareTheBytes) {
 }
 
 TEST(PlaneCacheResize, GivesMemoryBackToTheSystem) {
-  if (testing::resident_bytes() == 0) GTEST_SKIP() << "no /proc/self/statm";
+  if (testing::resident_bytes() == 0) GTEST_SKIP() << "only Linux tells what is resident, in /proc/self/statm";
   const PlaneFiles files(std::vector<uint64_t>(48, 1u << 20), kBlock);
   ReadPool pool(2);
   PlaneCache cache(files.files(), files.planes(), pool, {});

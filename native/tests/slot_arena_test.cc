@@ -129,7 +129,7 @@ TEST(SlotArena, ShrinkingForgetsTheUpperSlotsAndKeepsTheLower) {
 }
 
 TEST(SlotArena, ShrinkingGivesMemoryBack) {
-  if (testing::resident_bytes() == 0) GTEST_SKIP() << "no /proc/self/statm";
+  if (testing::resident_bytes() == 0) GTEST_SKIP() << "only Linux tells what is resident, in /proc/self/statm";
   constexpr size_t kSlot = 1u << 20;
   SlotArena arena(std::vector<uint64_t>(64, kSlot));
   arena.grow(0, 64);
@@ -140,7 +140,7 @@ TEST(SlotArena, ShrinkingGivesMemoryBack) {
 }
 
 TEST(SlotArena, ReservingAddressesCostsNoMemory) {
-  if (testing::resident_bytes() == 0) GTEST_SKIP() << "no /proc/self/statm";
+  if (testing::resident_bytes() == 0) GTEST_SKIP() << "only Linux tells what is resident, in /proc/self/statm";
   const size_t before = testing::resident_bytes();
   SlotArena arena(std::vector<uint64_t>(4096, 16u << 20));  // 64 GiB of addresses
   arena.grow(0, 2);

@@ -81,7 +81,9 @@ void Engine::list_planes(ExpertGroup& group) const {
       group.plane_bytes[level] += member->info->pack ? member->info->pack->planes[level].bytes : member->expert_bytes();
     }
   }
-  if (_model->pack()) group.errors = &_model->pack()->errors(group.name);
+  if (!_model->pack()) return;
+  group.errors = &_model->pack()->errors(group.name);
+  group.head = _model->pack()->head(group.name);
 }
 
 void Engine::skip(const std::string& tensor) {
@@ -237,6 +239,8 @@ void Engine::observe(const std::set<uint32_t>& groups) {
   }
   _observer = groups.empty() ? nullptr : std::make_unique<Observer>(groups);
 }
+
+std::vector<ObservedWeights> Engine::take_weights() { return _observer ? _observer->take_weights() : std::vector<ObservedWeights>{}; }
 
 std::vector<ObservedInput> Engine::take_inputs() { return _observer ? _observer->take() : std::vector<ObservedInput>{}; }
 

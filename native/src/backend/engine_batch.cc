@@ -1,5 +1,6 @@
 // What an engine decides for each layer of a batch: which planes are used, and what is read before it is asked for.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "edgemoe/backend/engine.h"
@@ -46,7 +47,9 @@ double Engine::strictest_target() const {
   return _token_targets.empty() ? _settings.target : *std::min_element(_token_targets.begin(), _token_targets.end());
 }
 
-void Engine::choose_for_batch(double target) { choose_planes(_bits, target, &_chosen, &_reads); }
+void Engine::choose_for_batch() {
+  _priced ? choose_worth(_bits, _price, &_chosen, &_reads) : choose_planes(_bits, strictest_target(), &_chosen, &_reads);
+}
 
 void Engine::choose_by_token(const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed) {
   struct Slot {
@@ -78,11 +81,12 @@ void Engine::choose_by_token(const ggml::Tensor* ids, const std::vector<RoutedEx
 }
 
 void Engine::choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed) {
-  const std::vector<double>& hotness = lookahead().hotness(routed.empty() ? 0 : group.members.front()->group, ids, input, routed);
+  const std::vector<double>& weights = lookahead().hotness(group.members.front()->group, ids, input, routed);
+  const std::vector<double>& hotness = _priced ? losses(*group.head, ids, input, routed) : weights;
   _bits.clear();
   for (size_t i = 0; i < routed.size(); ++i) _bits.push_back(bits(group, routed[i].expert, hotness[i], 0));
   const bool by_token = _token_targets.size() == static_cast<size_t>(ids->ne[1]);
-  const auto decide = [&] { by_token ? choose_by_token(ids, routed) : choose_for_batch(strictest_target()); };
+  const auto decide = [&] { by_token ? choose_by_token(ids, routed) : choose_for_batch(); };
   decide();
   _wanted = _chosen;
   for (ExpertBits& b : _bits) b.resident = resident_planes(group, b.expert);
@@ -117,7 +121,8 @@ void Engine::touch(const ExpertGroup& group, const std::vector<RoutedExpert>& ro
     for (uint32_t level = 0; level < group.levels; ++level) {
       double weight = static_cast<double>(routed[i].rows.size());
       if (level >= _wanted[i]) {
-        const double mends = b.hotness * (static_cast<double>(b.errors[level - 1]) - b.errors[level]) / (strictest_target() * sum);
+        const double gain = b.hotness * (static_cast<double>(b.errors[level - 1]) - b.errors[level]);
+        const double mends = gain / (_priced ? _price * static_cast<double>(group.plane_bytes[level] + 1) : strictest_target() * sum);
         weight *= kUnwanted * std::min(1.0, mends) + 1e-6;
       }
       for (const StoredTensor* member : group.members) {
@@ -137,6 +142,7 @@ bool Engine::enter(const StoredTensor& tensor, const ggml::Tensor* ids, const gg
   if (!first && !again) return false;
   if (tensor.group == 0) time_step(ids->ne[1]);
   if (chooses()) choose(group, ids, input, routed);
+  if (_observer && _observer->wants(tensor.group)) observe_weights(tensor.group, ids, input, routed);
   RoutingEvent event{tensor.group, static_cast<uint32_t>(ids->ne[1]), {}, {}};
   uint64_t hits = 0, rows = 0, bytes = 0;
   for (const RoutedExpert& expert : routed) {
@@ -156,6 +162,16 @@ bool Engine::enter(const StoredTensor& tensor, const ggml::Tensor* ids, const gg
   if (tensor.group == 0) _tokens += event.tokens;
   if (_tracing) _trace.push_back(std::move(event));
   return true;
+}
+
+void Engine::observe_weights(uint32_t group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed) {
+  if (routed.empty()) return;
+  lookahead().hotness(group, ids, input, routed);
+  for (const RoutedExpert& expert : routed) {
+    for (const RoutedRow& row : expert.rows) {
+      _observer->add_weight(group, expert.expert, _lookahead->squares()[static_cast<size_t>(row.token * ids->ne[0] + row.slot)]);
+    }
+  }
 }
 
 void Engine::time_step(int64_t tokens) {
@@ -189,7 +205,8 @@ void Engine::plan_next(uint32_t next, const std::vector<PredictedExpert>& predic
   }
   _bits.clear();
   for (const PredictedExpert& p : predicted) _bits.push_back(bits(group, p.expert, p.hotness, resident_planes(group, p.expert)));
-  choose_for_batch(strictest_target());
+  // What the next layer's head will say of its input is not known yet, but base planes are needed in any case.
+  _priced ? choose_worth(_bits, std::numeric_limits<double>::infinity(), &_chosen, &_reads) : choose_for_batch();
   for (const PlaneRead& read : _reads) add(_bits[read.index].expert, read.plane);
 }
 
@@ -209,33 +226,6 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
     if (member->live && _upgrade.plane < member->levels) _planes_ahead.push_back(member->plane(_upgrade.index, _upgrade.plane));
   }
   _cache->upgrade(_planes_ahead);
-}
-
-void Engine::set_target(double error) {
-  if (!(error >= 0)) throw Error("a target of " + std::to_string(error) + " is no relative error");
-  _settings.target = error;
-  for (ExpertGroup& group : _groups) group.planes.clear();
-}
-
-void Engine::set_token_targets(const std::vector<double>& errors) {
-  for (const double error : errors) {
-    if (!(error >= 0)) throw Error("a target of " + std::to_string(error) + " is no relative error");
-  }
-  const bool chose = chooses();
-  _token_targets = errors;
-  if (chose && !chooses()) set_target(_settings.target);
-}
-
-void Engine::set_levels(uint32_t group, const std::vector<uint8_t>& planes) {
-  if (group >= _groups.size()) throw Error("there is no group " + std::to_string(group));
-  if (chooses()) throw Error("levels of single experts need a fixed quality, not a target");
-  if (std::find(planes.begin(), planes.end(), 0) != planes.end()) throw Error("an expert needs its base plane at least");
-  ExpertGroup& chosen = _groups[group];
-  if (!planes.empty() && planes.size() != chosen.experts()) {
-    throw Error(chosen.name + " has " + std::to_string(chosen.experts()) + " experts, and levels were given for " +
-                std::to_string(planes.size()));
-  }
-  chosen.planes = planes;
 }
 
 }  // namespace edgemoe

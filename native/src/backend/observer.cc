@@ -21,4 +21,17 @@ std::vector<ObservedInput> Observer::take() {
   return taken;
 }
 
+void Observer::add_weight(uint32_t group, uint32_t expert, float square) {
+  std::lock_guard lock(_mutex);
+  _squares[{group, expert}].push_back(square);
+}
+
+std::vector<ObservedWeights> Observer::take_weights() {
+  std::lock_guard lock(_mutex);
+  std::vector<ObservedWeights> taken;
+  for (auto& [key, squares] : _squares) taken.push_back({key.first, key.second, std::move(squares)});
+  _squares.clear();
+  return taken;
+}
+
 }  // namespace edgemoe

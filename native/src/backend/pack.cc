@@ -82,6 +82,7 @@ std::unique_ptr<Pack> Pack::parse(const ggml::Gguf* gguf, const File& file,
   pack->read_tensors(gguf, file.path());
   pack->read_tables(file, listed);
   pack->place_planes(file, listed);
+  pack->read_heads(gguf, file, listed);
   return pack;
 }
 

@@ -27,6 +27,7 @@ using codec::Tables;
 template <typename T, size_t dimensions>
 using Input = nb::ndarray<const T, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
 using Row = std::optional<Input<float, 1>>;
+using Output = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 const float* data_of(const Row& row, const char* name, int64_t columns) {
   if (!row) return nullptr;
@@ -40,15 +41,18 @@ nb::object numpy_bytes(codec::Bytes bytes) {
   return nb::cast(nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>(data, {bytes.size}, owner));
 }
 
+// {level: (error, total)}
+nb::dict as_dict(const codec::LevelErrors& errors, int levels) {
+  nb::dict result;
+  for (int i = 0; i < levels; ++i) result[nb::int_(kernels::kLevels[i])] = nb::make_tuple(errors[i].error, errors[i].total);
+  return result;
+}
+
 // ({level: bytes}, {level: (error, total)})
 nb::tuple as_tuple(PlaneSet set) {
-  nb::dict planes, errors;
-  for (int i = 0; i < set.levels; ++i) {
-    const nb::int_ level(kernels::kLevels[i]);
-    planes[level] = numpy_bytes(std::move(set.planes[i]));
-    errors[level] = nb::make_tuple(set.errors[i].error, set.errors[i].total);
-  }
-  return nb::make_tuple(planes, errors);
+  nb::dict planes;
+  for (int i = 0; i < set.levels; ++i) planes[nb::int_(kernels::kLevels[i])] = numpy_bytes(std::move(set.planes[i]));
+  return nb::make_tuple(planes, as_dict(set.errors, set.levels));
 }
 
 nb::bytes as_bytes(const Tables& tables) { return nb::bytes(reinterpret_cast<const char*>(&tables), sizeof tables); }
@@ -60,20 +64,51 @@ Tables from_bytes(const nb::bytes& bytes) {
   return tables;
 }
 
+void check_blocks(kernels::Format format, const Input<uint8_t, 1>& blocks, int64_t rows, int64_t columns) {
+  const size_t bytes = codec::block_bytes(format) * static_cast<size_t>(rows * (columns / 256));
+  if (rows < 1 || blocks.shape(0) == bytes) return;  // what is wrong with the rows is told later
+  throw Error(std::to_string(rows) + " rows of " + std::to_string(columns) + " weights are " + std::to_string(bytes) + " bytes, not " +
+              std::to_string(blocks.shape(0)));
+}
+
+void check_plane(int level, size_t bytes, size_t given) {
+  if (given >= bytes) return;
+  throw Error("the plane of level " + std::to_string(kernels::kLevels[level]) + " has " + std::to_string(bytes) + " bytes, not " +
+              std::to_string(given));
+}
+
 nb::tuple slice(uint32_t format, const Input<uint8_t, 1>& blocks, int64_t rows, int64_t columns, const Row& importance, int threads) {
   const auto kind = static_cast<kernels::Format>(format);
   const float* h = data_of(importance, "importance", columns);
-  const size_t bytes = codec::block_bytes(kind) * static_cast<size_t>(rows * (columns / 256));
-  if (rows > 0 && blocks.shape(0) != bytes) {
-    throw Error(std::to_string(rows) + " rows of " + std::to_string(columns) + " weights are " + std::to_string(bytes) + " bytes, not " +
-                std::to_string(blocks.shape(0)));
-  }
+  check_blocks(kind, blocks, rows, columns);
   PlaneSet set;
   {
     const nb::gil_scoped_release release;
     set = codec::slice(kind, blocks.data(), rows, columns, h, threads);
   }
   return as_tuple(std::move(set));
+}
+
+nb::dict slice_into(uint32_t format, const Input<uint8_t, 1>& blocks, int64_t rows, int64_t columns, const Row& importance, int threads,
+                    const std::vector<Output>& planes) {
+  const auto kind = static_cast<kernels::Format>(format);
+  const float* h = data_of(importance, "importance", columns);
+  check_blocks(kind, blocks, rows, columns);
+  const int levels = kernels::last_level(kind, true) + 1;
+  if (planes.size() != static_cast<size_t>(levels)) {
+    throw Error("the matrix has " + std::to_string(levels) + " planes, not " + std::to_string(planes.size()));
+  }
+  uint8_t* into[kernels::kLevelCount];
+  for (int i = 0; i < levels; ++i) {
+    check_plane(i, kernels::plane_layout(kind, i, rows, columns, false).bytes, planes[static_cast<size_t>(i)].shape(0));
+    into[i] = planes[static_cast<size_t>(i)].data();
+  }
+  codec::LevelErrors errors;
+  {
+    const nb::gil_scoped_release release;
+    errors = codec::slice(kind, blocks.data(), rows, columns, h, threads, into);
+  }
+  return as_dict(errors, levels);
 }
 
 nb::tuple encode(const Input<float, 2>& weights, const nb::bytes& tables, const Row& importance, const Row& mean_input,
@@ -135,11 +170,7 @@ kernels::Matrix matrix_of(uint32_t format, int64_t rows, int64_t columns, const 
   if (planes.size() > static_cast<size_t>(kernels::kLevelCount)) throw Error("a matrix has at most 4 planes");
   for (int i = 0; i < static_cast<int>(planes.size()); ++i) {
     const size_t bytes = kernels::plane_layout(matrix.format, i, rows, columns, biased_levels >> i & 1).bytes;
-    const size_t given = planes[static_cast<size_t>(i)].shape(0);
-    if (given < bytes) {
-      throw Error("the plane of level " + std::to_string(kernels::kLevels[i]) + " has " + std::to_string(bytes) + " bytes, not " +
-                  std::to_string(given));
-    }
+    check_plane(i, bytes, planes[static_cast<size_t>(i)].shape(0));
     matrix.planes[i] = planes[static_cast<size_t>(i)].data();
   }
   return matrix;
@@ -196,6 +227,8 @@ nb::object assemble(uint32_t format, int64_t rows, int64_t columns, const std::v
 void bind_codec(nb::module_& m) {
   m.def("slice_blocks", &slice, nb::arg("format"), nb::arg("blocks"), nb::arg("rows"), nb::arg("columns"), nb::arg("importance").none(),
         nb::arg("threads"), "Planes and errors, by level, of a matrix of k-quant blocks.");
+  m.def("slice_blocks_into", &slice_into, nb::arg("format"), nb::arg("blocks"), nb::arg("rows"), nb::arg("columns"),
+        nb::arg("importance").none(), nb::arg("threads"), nb::arg("planes"), "The same into the given planes; returns the errors by level.");
   m.def("encode_t16", &encode, nb::arg("weights"), nb::arg("tables"), nb::kw_only(), nb::arg("importance").none(),
         nb::arg("mean_input").none(), nb::arg("feedback").none(), nb::arg("levels"), nb::arg("biased_levels"), nb::arg("level_weights"),
         nb::arg("threads"), "Planes and errors, by level, of a matrix of floats.");

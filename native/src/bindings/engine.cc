@@ -1,6 +1,8 @@
 #include "edgemoe/backend/engine.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -60,6 +62,12 @@ nb::list take_inputs(Engine& engine) {
     nb::capsule owner(rows, [](void* p) noexcept { delete static_cast<std::vector<float>*>(p); });
     list.append(nb::make_tuple(names, input.expert, nb::ndarray<nb::numpy, float>(rows->data(), {count, columns}, owner)));
   }
+  return list;
+}
+
+nb::list take_weights(Engine& engine) {
+  nb::list list;
+  for (const ObservedWeights& seen : engine.take_weights()) list.append(nb::make_tuple(seen.group, seen.expert, nb::cast(seen.squares)));
   return list;
 }
 
@@ -126,9 +134,14 @@ void bind_engine(nb::module_& m) {
            "How many planes of each expert of a group (by its place in groups()) are used from now on; none: all. Between batches.")
       .def("set_target", &Engine::set_target, nb::arg("error"),
            "Wait for planes until a layer's expected relative squared error is at most `error`; 0: for all. Between batches.")
+      .def("check_bits", &Engine::check_bits, nb::arg("bits"), "Raises what set_bits() would.")
+      .def("head_bits", &Engine::head_bits, "(fewest, most) bits per weight for set_bits(), or None without heads.")
+      .def("set_bits", &Engine::set_bits, nb::arg("bits"),
+           "Let the pack's heads choose planes, for a mean of `bits` per weight; 0: use all. Between batches.")
       .def("set_token_targets", &Engine::set_token_targets, nb::arg("errors"),
            "set_target() for each token of the next batches of that many tokens; empty: for all alike. Between batches.")
       .def("take_inputs", &take_inputs, "(names of the tensors, expert, float32 [rows, columns]) seen since the last call.")
+      .def("take_weights", &take_weights, "(group, expert, squared router weight of each of these rows), inputs being kept.")
       .def("record_trace", &Engine::record_trace, nb::arg("on"))
       .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");
 }

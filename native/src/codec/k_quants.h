@@ -32,8 +32,8 @@ struct BlockQ4K {
 
   void unpack(uint8_t* codes) const {
     for (int j = 0; j < 128; j += 32) {
-      for (int i = 0; i < 32; i += 8) {
-        const uint64_t word = load_word(low + j + i);
+      for (int i = 0; i < 32; i += kWord) {
+        const Word word = load_word(low + j + i);
         store_word(codes + 2 * j + i, word & every_byte(15));
         store_word(codes + 2 * j + 32 + i, word >> 4 & every_byte(15));
       }
@@ -56,9 +56,9 @@ struct BlockQ5K {
 
   void unpack(uint8_t* codes) const {
     for (int g = 0; g < 8; ++g) {
-      for (int i = 0; i < 32; i += 8) {
-        const uint64_t nibbles = load_word(low + g / 2 * 32 + i) >> 4 * (g % 2) & every_byte(15);
-        const uint64_t top = (load_word(high + i) >> g & every_byte(1)) << 4;
+      for (int i = 0; i < 32; i += kWord) {
+        const Word nibbles = load_word(low + g / 2 * 32 + i) >> 4 * (g % 2) & every_byte(15);
+        const Word top = (load_word(high + i) >> g & every_byte(1)) << 4;
         store_word(codes + 32 * g + i, nibbles | top);
       }
     }
@@ -81,9 +81,9 @@ struct BlockQ6K {
   void unpack(uint8_t* codes) const {
     for (int half = 0; half < 2; ++half) {
       for (int quarter = 0; quarter < 4; ++quarter) {
-        for (int i = 0; i < 32; i += 8) {
-          const uint64_t nibbles = load_word(low + 64 * half + quarter % 2 * 32 + i) >> 4 * (quarter / 2) & every_byte(15);
-          const uint64_t top = (load_word(high + 32 * half + i) >> 2 * quarter & every_byte(3)) << 4;
+        for (int i = 0; i < 32; i += kWord) {
+          const Word nibbles = load_word(low + 64 * half + quarter % 2 * 32 + i) >> 4 * (quarter / 2) & every_byte(15);
+          const Word top = (load_word(high + 32 * half + i) >> 2 * quarter & every_byte(3)) << 4;
           store_word(codes + 128 * half + 32 * quarter + i, nibbles | top);
         }
       }

@@ -7,8 +7,7 @@
 
 #include "half.h"
 #include "search.h"
-
-#define EDGEMOE_INLINE __attribute__((always_inline)) inline
+#include "vectors.h"
 
 namespace edgemoe::codec {
 
@@ -17,19 +16,6 @@ inline constexpr int kTried = 2;  // rows of the ranking that are tried exactly
 // Largest magnitude of a superblock in units of the table, for each d that is tried.
 inline constexpr float kPeaks[] = {44.0f, 48.0f, 52.0f, 56.0f, 60.0f, 63.0f, 66.0f, 70.0f, 74.0f, 78.0f};
 inline constexpr int kRefits = 2;
-
-template <int N>
-struct Vectors {
-  typedef float Floats __attribute__((vector_size(N * 4)));
-  typedef int32_t Ints __attribute__((vector_size(N * 4)));
-
-  static EDGEMOE_INLINE Floats load(const float* from) {
-    Floats vector;
-    __builtin_memcpy(&vector, from, sizeof vector);
-    return vector;
-  }
-  static EDGEMOE_INLINE void store(float* to, Floats vector) { __builtin_memcpy(to, &vector, sizeof vector); }
-};
 
 /// costs[row] = sum over the group's weights of importance times the cell's cost.
 template <int N>

@@ -19,19 +19,17 @@ Candidate next_plane(const ExpertBits& expert, uint32_t index, uint32_t planes) 
   return {gain / static_cast<double>(std::max<uint64_t>(expert.bytes[planes], 1)), index};
 }
 
-}  // namespace
-
-void choose_planes(const std::vector<ExpertBits>& experts, double target, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads) {
+// Uses what is in memory, then planes by falling value while `wanted(error, value)`; `error` is the sum of h_e eps_e so far.
+template <typename Wanted>
+void choose(const std::vector<ExpertBits>& experts, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads, Wanted wanted) {
   planes->assign(experts.size(), 1);
   reads->clear();
   double error = 0;
-  double sum = 0;
   for (uint32_t i = 0; i < experts.size(); ++i) {
     const ExpertBits& e = experts[i];
     (*planes)[i] = static_cast<uint8_t>(std::clamp(e.resident, 1u, e.planes));
     if (e.resident == 0) reads->push_back({i, 0});
     error += e.hotness * e.errors[(*planes)[i] - 1];
-    sum += e.hotness;
   }
   std::stable_sort(reads->begin(), reads->end(),
                    [&](const PlaneRead& a, const PlaneRead& b) { return experts[a.index].hotness > experts[b.index].hotness; });
@@ -40,7 +38,7 @@ void choose_planes(const std::vector<ExpertBits>& experts, double target, std::v
     if ((*planes)[i] < experts[i].planes) candidates.push(next_plane(experts[i], i, (*planes)[i]));
   };
   for (uint32_t i = 0; i < experts.size(); ++i) offer(i);
-  while (error > target * sum && !candidates.empty()) {
+  while (!candidates.empty() && wanted(error, candidates.top().value)) {
     const uint32_t i = candidates.top().index;
     candidates.pop();
     uint8_t& used = (*planes)[i];
@@ -48,6 +46,18 @@ void choose_planes(const std::vector<ExpertBits>& experts, double target, std::v
     reads->push_back({i, used++});
     offer(i);
   }
+}
+
+}  // namespace
+
+void choose_planes(const std::vector<ExpertBits>& experts, double target, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads) {
+  double sum = 0;
+  for (const ExpertBits& e : experts) sum += e.hotness;
+  choose(experts, planes, reads, [&](double error, double) { return error > target * sum; });
+}
+
+void choose_worth(const std::vector<ExpertBits>& experts, double price, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads) {
+  choose(experts, planes, reads, [&](double, double value) { return value >= price; });
 }
 
 }  // namespace edgemoe

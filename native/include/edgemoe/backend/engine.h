@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -57,6 +58,7 @@ struct ExpertGroup {
   uint32_t levels = 1;                        ///< the most planes of any member
   std::vector<uint8_t> planes;                ///< used of each expert; empty: all
   const std::vector<float>* errors = nullptr;  ///< of a pack: [experts][levels of the pack]
+  const LevelHead* head = nullptr;             ///< of a pack that has heads
   std::vector<uint64_t> plane_bytes;           ///< of one expert, by level
   uint64_t weights = 0;                        ///< of one expert
 
@@ -149,14 +151,23 @@ class Engine {
   /// sees them; empty: set_target() holds for all. A token's expert is used at the most planes that any token of its batch asks for, so
   /// that a plane is read and unpacked once.
   void set_token_targets(const std::vector<double>& errors);
+  /// @brief Planes are chosen by the heads of the pack, for a mean of `bits` per weight on text like that of the
+  /// calibration (planes that are in memory come on top), from the next batch on. set_target() ends it.
+  /// @throws Error the pack has no heads, or cannot be used at a mean of so many bits.
+  void set_bits(double bits);
+  void check_bits(double bits) const { price_of(bits); }
+  /// @brief The fewest and the most bits per weight that set_bits() takes; nothing without heads.
+  std::optional<std::pair<double, double>> head_bits() const;
   /// @brief Whether planes are chosen for each batch.
-  bool chooses() const { return (_settings.target > 0 || !_token_targets.empty()) && _model->pack(); }
+  bool chooses() const { return (_settings.target > 0 || _priced || !_token_targets.empty()) && _model->pack(); }
   /// @brief From now on, of expert e of a group only the first `planes[e]` planes are used; empty: all. Between batches.
   void set_levels(uint32_t group, const std::vector<uint8_t>& planes);
   /// @brief Keeps the inputs of the experts of these groups (indices into groups()) from now on; none: no more.
   void observe(const std::set<uint32_t>& groups);
   /// @brief The inputs seen since the last call.
   std::vector<ObservedInput> take_inputs();
+  /// @brief The squared router weights of these rows.
+  std::vector<ObservedWeights> take_weights();
 
   // For the executor.
   PlaneCache& cache();
@@ -191,10 +202,14 @@ class Engine {
   void choose(ExpertGroup& group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
   void touch(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
   void plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed);
-  void choose_for_batch(double target);
+  void choose_for_batch();
+  double price_of(double bits) const;
+  // Hotness of routed experts as _price counts it: squared router weights times what the head says, on average over an expert's rows.
+  const std::vector<double>& losses(const LevelHead& head, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
   void choose_by_token(const ggml::Tensor* ids, const std::vector<RoutedExpert>& routed);
   double strictest_target() const;
   void choose_upgrade(const ExpertGroup& group);
+  void observe_weights(uint32_t group, const ggml::Tensor* ids, const ggml::Tensor* input, const std::vector<RoutedExpert>& routed);
   void time_step(int64_t tokens);
   void plan_next(uint32_t next, const std::vector<PredictedExpert>& predicted);
 
@@ -212,6 +227,9 @@ class Engine {
   std::vector<uint32_t> _planes_ahead;
   std::vector<ExpertBits> _bits;
   std::vector<double> _token_targets;
+  bool _priced = false;  // planes are worth a price, as set_bits() wants it
+  double _price = 0;
+  std::vector<double> _losses;
   std::vector<PlaneRead> _reads;
   std::vector<uint8_t> _chosen;  // planes used of each routed expert
   std::vector<uint8_t> _wanted;  // planes that would be read if none were in memory

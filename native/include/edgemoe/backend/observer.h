@@ -19,6 +19,13 @@ struct ObservedInput {
   std::vector<float> rows;
 };
 
+/// @brief Squared router weights (see Lookahead::squares) of the rows that one expert served, in the order of its inputs' rows.
+struct ObservedWeights {
+  uint32_t group = 0;
+  uint32_t expert = 0;
+  std::vector<float> squares;
+};
+
 /// @brief Collects inputs of the experts of chosen groups until they are taken.
 class Observer {
  public:
@@ -26,12 +33,15 @@ class Observer {
 
   bool wants(uint32_t group) const { return _groups.count(group) > 0; }
   void add(const std::vector<const struct StoredTensor*>& tensors, uint32_t expert, const float* row, int64_t columns);
+  void add_weight(uint32_t group, uint32_t expert, float square);
   std::vector<ObservedInput> take();
+  std::vector<ObservedWeights> take_weights();
 
  private:
   std::set<uint32_t> _groups;
   std::mutex _mutex;
   std::map<std::pair<const struct StoredTensor*, uint32_t>, ObservedInput> _inputs;  // by the first tensor and the expert
+  std::map<std::pair<uint32_t, uint32_t>, std::vector<float>> _squares;              // by group and expert
 };
 
 }  // namespace edgemoe

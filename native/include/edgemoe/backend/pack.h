@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "edgemoe/backend/ggml_abi.h"
+#include "edgemoe/backend/level_head.h"
 #include "edgemoe/kernels/planes.h"
 #include "edgemoe/store/file.h"
 
@@ -55,6 +56,11 @@ class Pack {
   const std::vector<PackTensor>& tensors() const { return _tensors; }
   /// @brief Relative squared errors of a group's experts, [experts][levels()]; never rising from level to level.
   const std::vector<float>& errors(const std::string& group) const { return _errors.at(group); }
+  /// @brief The head of a group, or null where the pack has none.
+  const LevelHead* head(const std::string& group) const;
+  /// @brief Of a pack with heads: prices of a byte (see choose_worth) at which the i-th of equal steps of mean bits is used, from base
+  /// planes alone to all planes; never rising. Empty without heads.
+  const std::vector<float>& prices() const { return _prices; }
   /// @brief How many of kernels::kLevels the pack has.
   int levels() const { return _levels; }
   /// @brief Whether a tensor of the file holds planes, tables or checksums, and is no tensor of the model.
@@ -68,10 +74,14 @@ class Pack {
   void place_planes(const File& file, const std::unordered_map<std::string, ListedTensor>& listed);
   void read_errors(const File& file, const std::string& group, int64_t experts, const std::unordered_map<std::string, ListedTensor>& listed);
 
+  void read_heads(const ggml::Gguf* gguf, const File& file, const std::unordered_map<std::string, ListedTensor>& listed);
+
   int _levels = 0;
   uint8_t _biased_levels = 0;
   std::vector<PackTensor> _tensors;
   std::unordered_map<std::string, std::vector<float>> _errors;  // by group
+  std::unordered_map<std::string, LevelHead> _heads;  // by group
+  std::vector<float> _prices;
   std::unique_ptr<kernels::T16Tables> _tables;
 };
 

@@ -2,6 +2,7 @@
 /// What encoding and slicing have in common: the planes of one matrix, and what each level loses.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,10 +25,13 @@ struct LevelError {
   double total = 0;
 };
 
+/// @brief By level index (kernels::kLevels).
+using LevelErrors = std::array<LevelError, kernels::kLevelCount>;
+
 /// @brief One matrix cut into planes as docs/format.md lays them out; arrays are by level index (kernels::kLevels).
 struct PlaneSet {
   Bytes planes[kernels::kLevelCount];
-  LevelError errors[kernels::kLevelCount];
+  LevelErrors errors;
   int levels = 0;  ///< how many of them, from the lowest
 };
 

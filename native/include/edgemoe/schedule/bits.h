@@ -33,4 +33,10 @@ struct PlaneRead {
 /// hotness, then by falling value; a plane never stands before one that it builds on.
 void choose_planes(const std::vector<ExpertBits>& experts, double target, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads);
 
+/// @brief A price for bytes: each plane is used whose value is at least `price`, however large the error is then.
+///
+/// Otherwise as choose_planes(). Where hotness counts what the model loses, one price for all layers gives the least loss for the
+/// bytes (Lagrange).
+void choose_worth(const std::vector<ExpertBits>& experts, double price, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads);
+
 }  // namespace edgemoe
