@@ -79,4 +79,4 @@ def _is_label(label: object) -> bool:
 
 
 def _tenth(text: str) -> bool:
-    return xxhash.xxh3_64_intdigest(" ".join(normalise(text).split())) % 10 == 0
+    return xxhash.xxh3_64_intdigest(" ".join(normalise(text).split()).encode()) % 10 == 0
