@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError, VersionError, WriteError
+from edgemoe.errors import (
+    BudgetError,
+    Cancelled,
+    CloudError,
+    EdgeMoEError,
+    ModelError,
+    ReadError,
+    VersionError,
+    WriteError,
+)
 
 if TYPE_CHECKING:
     from edgemoe.experts.stats import Stats
@@ -16,6 +25,7 @@ __all__ = [
     "BudgetError",
     "Cancelled",
     "Classification",
+    "CloudError",
     "EdgeMoEError",
     "Llama",
     "ModelError",

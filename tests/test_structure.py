@@ -24,6 +24,7 @@ PYTHON = {
     "errors": set(),
     "machine": set(),
     "sizes": {"errors"},
+    "files": {"errors"},
     "default_model": {"errors"},
     "experts": {"errors", "_native"},
     "packs": {"errors", "sizes", "machine", "experts", "_native", "__init__"},
@@ -39,10 +40,10 @@ PYTHON = {
     "level_heads": _RUNTIME,
     "chat": _RUNTIME,
     "bench": _RUNTIME | {"batching"},
-    "planning": _MODEL | {"budget", "residence", "bench"},
+    "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
-    "cloud": {"errors"},
-    "routing": {"errors", "sizes", "default_model", "_native"},  # nothing of the runtime
+    "cloud": {"errors", "files"},
+    "routing": {"errors", "sizes", "files", "default_model", "_native"},  # nothing of the runtime
     "cli": _RUNTIME
     | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
 }
