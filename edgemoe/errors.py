@@ -25,6 +25,10 @@ class VersionError(EdgeMoEError):
     """An installed llama-cpp-python that edgemoe was not tested with."""
 
 
+class ConfigError(EdgeMoEError):
+    """A configuration with an unknown key, or a value that cannot be used; the message says where it stands."""
+
+
 class CloudError(EdgeMoEError):
     """An endpoint that cannot be asked, or that did not answer as it should.
 

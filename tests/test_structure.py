@@ -43,7 +43,8 @@ PYTHON = {
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
     "cloud": {"errors", "files"},
-    "routing": {"errors", "sizes", "files", "default_model", "_native"},  # nothing of the runtime
+    "config": {"errors", "sizes", "files", "cloud"},
+    "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME
     | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
 }
