@@ -17,17 +17,23 @@ from edgemoe.errors import (
 )
 
 if TYPE_CHECKING:
+    from edgemoe.assistant import Assistant
+    from edgemoe.config import Config
     from edgemoe.experts.stats import Stats
     from edgemoe.llama import Llama
+    from edgemoe.routing.policy import Decision
     from edgemoe.routing.router import Classification, Router
 
 __version__ = "0.1.0"
 __all__ = [
+    "Assistant",
     "BudgetError",
     "Cancelled",
     "Classification",
     "CloudError",
+    "Config",
     "ConfigError",
+    "Decision",
     "EdgeMoEError",
     "Llama",
     "ModelError",
@@ -39,7 +45,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Assistant": "edgemoe.assistant",
     "Classification": "edgemoe.routing.router",
+    "Config": "edgemoe.config",
+    "Decision": "edgemoe.routing.policy",
     "Llama": "edgemoe.llama",
     "Router": "edgemoe.routing.router",
     "Stats": "edgemoe.experts.stats",

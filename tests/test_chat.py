@@ -14,9 +14,9 @@ from typing import Any
 import pexpect
 import pytest
 
-from edgemoe.chat.prompt import prompt_tokens, use_own_template
 from edgemoe.chat.session import ChatSession
 from edgemoe.chat.terminal import printable
+from edgemoe.conversation import prompt_tokens, use_own_template
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama

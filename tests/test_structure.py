@@ -38,7 +38,9 @@ PYTHON = {
     "batching": _RUNTIME,
     "calibrate": _RUNTIME,
     "level_heads": _RUNTIME,
-    "chat": _RUNTIME,
+    "conversation": {"errors"},
+    "assistant": _RUNTIME | {"conversation", "config", "cloud", "routing"},
+    "chat": _RUNTIME | {"conversation", "assistant"},
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
@@ -46,7 +48,8 @@ PYTHON = {
     "config": {"errors", "sizes", "files", "cloud"},
     "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME
-    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
+    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"}
+    | {"conversation", "assistant", "config"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-from edgemoe.chat.prompt import Message, prompt_tokens
-from edgemoe.errors import EdgeMoEError
-
-# An answer needs at least this much of the context, or the message is refused as too long.
-_SHORTEST_ANSWER = 16
+from edgemoe.conversation import Message, fit
 
 
 class ChatSession:
@@ -70,25 +66,16 @@ class ChatSession:
         return 1 if self.messages and self.messages[0]["role"] == "system" else 0
 
     def _fit(self, max_tokens: int | None) -> int:
-        """Drop the oldest turns until the prompt leaves room for an answer; the length of the prompt."""
-        n_ctx = self.llm.n_ctx()
-        reserve = n_ctx // 4 if not max_tokens or max_tokens < 0 else min(max_tokens, n_ctx // 2)
-        start = self._turns_start
-        length = len(prompt_tokens(self.llm, self.messages))
-        if length + reserve > n_ctx:
-            self._check_length(self.messages[:start] + self.messages[-1:], n_ctx, min(reserve, _SHORTEST_ANSWER))
-        while length + reserve > n_ctx and len(self.messages) > start + 1:
-            del self.messages[start : start + 2]
-            self.turns_forgotten += 1
-            if self.turns_forgotten == 1 and self._on_forget:
+        """Forget the oldest turns until the prompt leaves room for an answer; the length of the prompt."""
+        kept, length = fit(self.llm, self.messages, max_tokens)
+        if len(kept) < len(self.messages):
+            first = self.turns_forgotten == 0
+            self.turns_forgotten += _turns(self.messages) - _turns(kept)
+            self.messages = kept
+            if first and self._on_forget:
                 self._on_forget()
-            length = len(prompt_tokens(self.llm, self.messages))
         return length
 
-    def _check_length(self, shortest: list[Message], n_ctx: int, answer: int) -> None:
-        length = len(prompt_tokens(self.llm, shortest))
-        if length + answer > n_ctx:
-            raise EdgeMoEError(
-                f"the message is too long: its prompt has {length} tokens, and the context holds {n_ctx} together with "
-                "the answer; shorten it or choose a larger context"
-            )
+
+def _turns(messages: list[Message]) -> int:
+    return sum(message["role"] == "user" for message in messages)

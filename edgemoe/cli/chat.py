@@ -53,9 +53,9 @@ def command(
 
     In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
     """
-    from edgemoe.chat.prompt import use_own_template
     from edgemoe.chat.session import ChatSession
     from edgemoe.cli.console import open_llama
+    from edgemoe.conversation import use_own_template
     from edgemoe.default_model import default_model_path
 
     text = _single_prompt(prompt)

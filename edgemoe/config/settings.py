@@ -129,7 +129,7 @@ class Config:
     private: bool = False
     personal_data: tuple[str, ...] = PERSONAL_DATA
     threshold: float = 0.5
-    unsafe_threshold: float = 0.5
+    unsafe_threshold: float = 0.8
     refusal: str = REFUSAL
     escalate: str = "ask"
     confidence: float = 0.5
