@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from edgemoe import CloudError
+from edgemoe.cloud import Cloud, Endpoint
+
 LONG = 60.0
 """Seconds that nothing of these tests takes."""
 
@@ -129,6 +132,31 @@ def fine(visit: Visit) -> None:
     """An answer as it should be."""
     usage = event(choices=[], usage={"prompt_tokens": 1000, "completion_tokens": 2000})
     visit.answer(event("Hello") + event(" you.") + END + usage + DONE)
+
+
+QUESTION = [{"role": "user", "content": "Hello?"}]
+
+
+def cloud_of(server: Server | int, **options: object) -> Cloud:
+    port = server if isinstance(server, int) else server.port
+    return Cloud(Endpoint("odd", f"http://127.0.0.1:{port}/v1", "model", **options))  # type: ignore[arg-type]
+
+
+def failure(cloud: Cloud) -> tuple[str, CloudError]:
+    """The text that came, and how it ended."""
+    texts = []
+    with pytest.raises(CloudError) as caught:
+        texts += (piece.text for piece in cloud.stream(QUESTION))
+    return "".join(texts), caught.value
+
+
+def hangs(visit: Visit) -> None:
+    visit.hang()
+
+
+def hangs_after_head(visit: Visit) -> None:
+    visit.answer("")
+    visit.hang()
 
 
 def hangs_up(visit: Visit) -> None:

@@ -1,22 +1,19 @@
-"""Parts of the cloud client without a network: endpoints, keys, events, retries, the circuit breaker, the ledger."""
+"""Parts of the cloud client without a network: endpoints, keys, events, retries, the circuit breaker."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import random
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import keyring
 import keyring.backend
 import pytest
 
-from edgemoe import CloudError, EdgeMoEError, ReadError, WriteError
-from edgemoe.cloud import Cloud, Endpoint, Ledger, estimated_usage
+from edgemoe import CloudError
+from edgemoe.cloud import Cloud, Endpoint, estimated_usage
 from edgemoe.cloud.breaker import Breaker
 from edgemoe.cloud.events import EventError, EventParser
 from edgemoe.cloud.protocol import request_body
@@ -285,77 +282,3 @@ def test_the_breaker_waits_ten_minutes_at_most() -> None:
     breaker.failed(86400.0)
     clock.now += 600.1
     assert breaker.refuses() is None
-
-
-# The ledger
-
-
-def test_money_is_counted_by_day(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "new" / "ledger.json")
-    assert ledger.spent() == 0
-    assert ledger.left(1.5) == 1.5
-    ledger.add("far", 0.25)
-    ledger.add("near", 0.125)
-    ledger.add("far", 0.25)
-    assert Ledger(ledger.path).by_endpoint() == {"far": 0.5, "near": 0.125}
-    assert ledger.spent() == 0.625
-    assert ledger.left(1.5) == 0.875
-    assert ledger.left(0.5) == 0
-    assert ledger.spent(datetime.date.today() - datetime.timedelta(1)) == 0
-    assert ledger.path.stat().st_mode & 0o077 == 0
-    for cost in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(EdgeMoEError, match="a cost must be"):
-            ledger.add("far", cost)
-
-
-def test_a_damaged_ledger_is_not_replaced(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.json")
-    ledger.add("far", 0.25)
-    whole = ledger.path.read_bytes()
-    for damaged in (b"", whole[:-20], whole.replace(b"0.25", b"0.05"), b"[]", b"\xff", b'{"format": 1, "days": []}'):
-        ledger.path.write_bytes(damaged)
-        for use in (lambda: ledger.add("far", 1.0), ledger.spent, lambda: ledger.left(1.0)):
-            with pytest.raises(ReadError, match="ledger.json is damaged .* move it away"):
-                use()
-        assert ledger.path.read_bytes() == damaged
-    ledger.path.write_bytes(whole)
-    assert ledger.spent() == 0.25
-
-
-def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError):
-        Ledger(tmp_path / "file" / "ledger.json").add("far", 1.0)
-    (tmp_path / "ledger.json").mkdir()
-    with pytest.raises(ReadError):
-        Ledger(tmp_path / "ledger.json").spent()
-
-
-ADDS = """
-import sys
-from edgemoe.cloud import Ledger
-ledger = Ledger(sys.argv[1])
-for i in range(int(sys.argv[2])):
-    ledger.add("far", 0.5)
-    print("counted", flush=True)
-"""
-
-
-def test_processes_share_a_ledger_and_may_be_killed(tmp_path: Path) -> None:
-    """What was counted stays counted: one more at most for each process that was killed while it counted."""
-    path = tmp_path / "ledger.json"
-
-    def start(times: int) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", ADDS, str(path), str(times)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    whole, doomed = [start(40) for _ in range(2)], [start(1_000_000) for _ in range(3)]
-    for i, process in enumerate(doomed):
-        assert process.stdout is not None
-        process.stdout.readline()  # it is at work
-        time.sleep(0.1 * i)
-        process.send_signal(signal.SIGKILL)
-    counted = sum(len(p.communicate()[0].splitlines()) for p in (*whole, *doomed)) + len(doomed)
-    assert all(p.returncode == 0 for p in whole)
-    assert 0 <= Ledger(path).spent() / 0.5 - counted <= len(doomed)
-    Ledger(path).add("far", 0.5)  # no lock was left behind
