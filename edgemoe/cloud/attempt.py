@@ -100,15 +100,15 @@ class Attempt:
 
     async def _read_events(self) -> None:
         data = await self._chunk()
-        if data is None:
-            raise CloudError("ended its answer in the middle", temporary=True)
-        for event in self._parser.feed(data):
+        for event in self._parser.feed(data or b""):
             if text := self._answer.add(event):
                 self._texts.append(text)
             self._deadlines.came(self._answer.characters, finished=self._answer.finished)
             if self._answer.ended:
-                self._ended = True
-                return
+                break
+        self._ended = data is None or self._answer.ended
+        if self._ended and not self._answer.finished:
+            raise CloudError("ended its answer in the middle", temporary=True)
 
     async def _chunk(self) -> bytes | None:
         assert self._chunks is not None

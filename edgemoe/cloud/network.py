@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Coroutine
@@ -17,12 +18,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+_NAME = "edgemoe-cloud"
+_TALKATIVE = ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks")))
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    """Libraries log what servers send, which may be the key. Others who use them keep their logs."""
+    return record.threadName != _NAME
+
+
 class Network:
     """An event loop in a daemon thread."""
 
     def __init__(self) -> None:
+        for name in _TALKATIVE:
+            logging.getLogger(name).addFilter(_not_ours)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="edgemoe-cloud", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=_NAME, daemon=True)
         self._thread.start()
         atexit.register(self._stop)
 

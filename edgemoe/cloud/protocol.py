@@ -77,8 +77,9 @@ class Answer:
 
     @property
     def finished(self) -> bool:
-        """Nothing of the text is missing; its usage may still come."""
-        return self.ended or self._finish_reason is not None
+        """Nothing of the text is missing; its usage may still come. Servers that end an answer early, as llama.cpp's
+        does for the next request, say that nothing follows, but no reason."""
+        return self._finish_reason is not None
 
     def add(self, event: str) -> str:
         """The text of an event.
@@ -105,7 +106,7 @@ class Answer:
     def last_piece(self) -> Piece:
         """Ends the answer."""
         usage = self._usage or estimated_usage(self._messages, "".join(self._generated))
-        return Piece("", self._finish_reason or "stop", usage)
+        return Piece("", self._finish_reason, usage)
 
     def _add_chunk(self, chunk: dict[str, Any]) -> str:
         if usage := chunk.get("usage"):
