@@ -54,6 +54,9 @@ class FakeLlama:
     def n_ctx(self) -> int:
         return self._n_ctx
 
+    def stats(self) -> None:
+        """Nobody looks at them."""
+
     def create_chat_completion(self, messages: list[dict[str, str]], stream: bool, **_: Any) -> Iterator[Any]:
         self.seen.append(messages)
         for piece in self.pieces:

@@ -83,6 +83,10 @@ class Assistant:
         """Who would answer."""
         return self.decider.decide(prompt, **known)
 
+    def feedback(self, answer: Answer, good: bool) -> str:
+        """Teaches the router whether an answer was good; says what it learned."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Unloads the models and closes connections."""
         self.models.close()

@@ -23,8 +23,8 @@ USUAL: Coefficients = (2.0, 1.0, -0.5)
 class Probe:
     """A stopping criterion that never stops: llama-cpp-python shows it the logits from which each token is drawn.
 
-    It keeps the mean log-probability of the first tokens and the mean entropy of what they were drawn from, in nats: means,
-    so that answers of any length compare.
+    It keeps the mean log-probability of the first tokens and the mean entropy of what they were drawn from, in nats.
+    Means, so that answers of any length compare.
     """
 
     def __init__(self, tokens: int = PROBED) -> None:

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
+from edgemoe.chat.footer import footer, report
 from edgemoe.conversation import Message, fit
+
+
+class Session(Protocol):
+    """What the interactive chat needs of a conversation."""
+
+    finish_reason: str | None
+
+    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+        """The answer to `text`, piece by piece."""
+
+    def clear(self) -> None:
+        """Forget everything but the system prompt."""
+
+    def footer(self) -> str:
+        """What the last answer cost, in one line."""
+
+    def report(self) -> list[tuple[str, str]]:
+        """Speed, cache and memory as names and values for people."""
+
+    def set_memory(self, size: str) -> None:
+        """Change the memory budget."""
 
 
 class ChatSession:
@@ -25,6 +47,7 @@ class ChatSession:
         self.completion_tokens = 0  # of its answer
         self.finish_reason: str | None = None  # "stop", "length", or None for an answer that was interrupted
         self._on_forget = on_forget
+        self._before: Any = None  # statistics when the last reply began
 
     def reply(self, text: str, **sampling: Any) -> Iterator[str]:
         """The answer to `text`, piece by piece; `sampling` is what `create_chat_completion` takes.
@@ -36,6 +59,7 @@ class ChatSession:
             EdgeMoEError: when `text` alone is too long for the context.
         """
         self.finish_reason = None
+        self._before = self.llm.stats()
         self.messages.append({"role": "user", "content": text})
         answer: list[str] = []
         try:
@@ -60,6 +84,22 @@ class ChatSession:
     def clear(self) -> None:
         """Forget everything but the system prompt."""
         del self.messages[self._turns_start :]
+
+    def footer(self) -> str:
+        """What the last answer cost, in one line."""
+        return footer(self.stats(), self.completion_tokens)
+
+    def stats(self) -> Any:
+        """Statistics of the last answer."""
+        return self.llm.stats().since(self._before)
+
+    def report(self) -> list[tuple[str, str]]:
+        """All counters since the model was loaded, as names and values for people."""
+        return report(self.llm.stats())
+
+    def set_memory(self, size: str) -> None:
+        """Change the memory budget, "none" for no limit."""
+        self.llm.set_memory(None if size.lower() == "none" else size)
 
     @property
     def _turns_start(self) -> int:
