@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from edgemoe import EdgeMoEError
 from edgemoe.cli import cli
 from edgemoe.routing import calibration
-from edgemoe.routing.evaluation import auc, evaluate_rows, recovered_gap
+from edgemoe.routing.evaluation import evaluate_rows
 from edgemoe.routing.export import to_onnx
 from edgemoe.routing.features import Hashing, corpus_of
 from edgemoe.routing.heads import choose, softmax
+from edgemoe.routing.local_or_cloud import auc, recovered, summary
 from edgemoe.routing.router import Router
 from edgemoe.routing.rows import Row, read_rows
 from edgemoe.routing.sampling import frequencies, held_out, pieces
@@ -295,10 +296,10 @@ def test_open_labels_stand_together() -> None:
 
 def test_the_recovered_gap_of_known_orders() -> None:
     weak, strong = np.zeros(100), (np.arange(100) < 50).astype(float)
-    best = recovered_gap(strong, weak, strong)
+    best = summary(recovered(strong, weak, strong))
     assert best["APGR"] == pytest.approx(0.75, abs=0.01)
     assert (best["CPT50"], best["CPT80"]) == (0.25, 0.4)
-    assert recovered_gap(-strong, weak, strong)["APGR"] == pytest.approx(0.25, abs=0.01)
+    assert summary(recovered(-strong, weak, strong))["APGR"] == pytest.approx(0.25, abs=0.01)
 
 
 def test_auc_counts_pairs() -> None:
