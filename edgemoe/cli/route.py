@@ -1,4 +1,4 @@
-"""`edgemoe route`: the classifier of prompts."""
+"""`edgemoe route`: the classifier of prompts, and who answers them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgemoe.cli import options
+from edgemoe.cli.route_policy import decide, explain, init, short
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -45,7 +46,7 @@ def classify(prompts: tuple[str, ...], router: Path | None, as_json: bool) -> No
             scores = result.scores[head]
             binary = "yes" in scores
             cells.append(f"{scores['yes']:.0%}" if binary else f"{choice or '-'} {scores.get(choice or 'none', 0):.0%}")
-        rows.append((_short(prompt), *cells))
+        rows.append((short(prompt), *cells))
     click.echo(aligned(rows))
 
 
@@ -158,6 +159,5 @@ def evaluate(
         print_evaluation(found)
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else f"{line[:57]}..."
+for verb in (decide, explain, init):
+    command.add_command(verb)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from edgemoe.routing.heads import NONE, YES
 from edgemoe.routing.policy import Feature
@@ -23,14 +24,21 @@ def features_of(routers: Sequence[Router], prompt: str, heads: Iterable[str], mo
     features: list[Feature] = []
     for router in routers:
         whole = router.classify(prompt)
-        without = [(word, router.classify(_leave_out(prompt, word))) for word in words]
-        for head in (h for h in heads if h in whole.scores):
+        here = _by_head(router, prompt)
+        without = [(word, _by_head(router, _leave_out(prompt, word))) for word in words]
+        for head in (h for h in heads if h in here):
             label = _label(whole, head)
-            here = _log_odds(whole.scores[head][label])
-            moves = [Feature(w, head, label, here - _log_odds(found.scores[head][label])) for w, found in without]
+            place = router.labels[head].index(label)
+            odds = _log_odds(here[head], place)
+            moves = [Feature(word, head, label, odds - _log_odds(there[head], place)) for word, there in without]
             moves = [move for move in moves if abs(move.weight) >= _SMALLEST]
             features += sorted(moves, key=lambda move: -abs(move.weight))[:most]
     return tuple(features)
+
+
+def _by_head(router: Router, prompt: str) -> dict[str, list[float]]:
+    logits = iter(router.logits(prompt))
+    return {head: list(islice(logits, len(labels))) for head, labels in router.labels.items()}
 
 
 def _label(found: Classification, head: str) -> str:
@@ -47,6 +55,8 @@ def _leave_out(prompt: str, word: str) -> str:
     return re.sub(f"{left}{re.escape(word)}{right}", " ", prompt)
 
 
-def _log_odds(p: float) -> float:
-    p = min(max(p, 1e-9), 1 - 1e-9)
-    return math.log(p / (1 - p))
+def _log_odds(logits: Sequence[float], place: int) -> float:
+    """Of one label against all others: of probabilities they would be lost where one is close to 1."""
+    others = [z for i, z in enumerate(logits) if i != place]
+    largest = max(others)
+    return logits[place] - largest - math.log(sum(math.exp(z - largest) for z in others))
