@@ -37,7 +37,7 @@ def render(llm: Any, messages: Sequence[Message]) -> Rendered:
         llama_cpp.Llama.create_chat_completion(recorder, messages=list(messages))
     except _Recorded as recorded:
         return recorded.rendered
-    except (TemplateError, ValueError) as error:
+    except (TemplateError, TypeError, ValueError) as error:
         raise ModelError(f"the model's chat template refuses this conversation: {error}") from error
     raise AssertionError("a chat handler asks for a completion")
 

@@ -138,7 +138,7 @@ class Answering:
             self._answer.finish_reason = "length"
             return
         most = most - len(tokens) if most is not None else None
-        asked = _with_system(self._messages, model)
+        asked = [_joined(message) for message in _with_system(self._messages, model)]
         messages, length = fit(llm, asked, most, len(tokens))
         if len(messages) < len(asked):
             self._answer.note(f"the context of {model.name} is full: the oldest turns were left out")
@@ -241,3 +241,11 @@ def _with_system(messages: Sequence[Message], model: Target) -> list[Message]:
     if model.system is None or any(m.get("role") == "system" for m in messages):
         return list(messages)
     return [{"role": "system", "content": model.system}, *messages]
+
+
+def _joined(message: Message) -> Message:
+    """With the text parts of a content as one text, which is what chat templates of files understand."""
+    content = message.get("content")
+    if not isinstance(content, list) or not all(isinstance(p, dict) and p.get("type") == "text" for p in content):
+        return message
+    return {**message, "content": "".join(str(part.get("text", "")) for part in content)}
