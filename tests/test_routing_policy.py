@@ -175,6 +175,17 @@ def test_a_budget_leaves_what_it_can_still_pay() -> None:
     assert decide(config(short, budget=Budget(1)), facts(budget_left=0.01)).cost == pytest.approx(0.001)
 
 
+def test_only_probabilities_escalate() -> None:
+    chosen = config(LocalModel("small"), LocalModel("coder", domains=("code",)), cloud())
+    assert decide(chosen, facts(0.1)).escalates
+    assert decide(chosen, facts(0.1, "code")).escalates
+    assert not decide(chosen, facts(0.1, personal=("email",))).escalates
+    assert not decide(chosen, facts(0.9)).escalates
+    for then in ("local", "coder"):
+        ruled = dataclasses.replace(chosen, rules=[_rule(then, strong=Condition())])
+        assert not decide(ruled, facts(0.1)).escalates
+
+
 def test_escalation_goes_where_the_cloud_can_be_asked() -> None:
     found = escalation(config(cloud(output_price=10.0)), facts(0.1))
     assert found is not None

@@ -94,8 +94,10 @@ class Answering:
 
     def _escalation(self) -> Decision | None:
         """Who is asked if the local answer looks unsure; None where nobody can be, or may be."""
-        wanted = self._config.escalate
-        if wanted == "never" or (wanted == "ask" and self._shared.ask is None) or self._answer.decision.private:
+        wanted, decision = self._config.escalate, self._answer.decision
+        if wanted == "never" or (wanted == "ask" and self._shared.ask is None):
+            return None
+        if decision.private or not decision.escalates:
             return None
         return escalation(self._config, self._facts)
 

@@ -15,6 +15,7 @@ from edgemoe.assistant.discretion import PrivateConversations
 from edgemoe.assistant.models import Models
 from edgemoe.config import Config, load_config
 from edgemoe.conversation import Message
+from edgemoe.errors import EdgeMoEError
 from edgemoe.routing.decider import Decider, messages_of
 from edgemoe.routing.policy import Decision, decide
 from edgemoe.routing.router import Router
@@ -85,7 +86,7 @@ class Assistant:
 
     def feedback(self, answer: Answer, good: bool) -> str:
         """Teaches the router whether an answer was good; says what it learned."""
-        raise NotImplementedError
+        raise EdgeMoEError("this version learns nothing from feedback")
 
     def close(self) -> None:
         """Unloads the models and closes connections."""

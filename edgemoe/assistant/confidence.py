@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +59,14 @@ class Probe:
         return sum(self._entropies) / len(self._entropies) if self._entropies else 0.0
 
     def confidence(self, coefficients: Coefficients | None = None) -> float:
-        """Probability that the answer is good: a logistic of a + b x mean log-probability + c x mean entropy."""
-        a, b, c = coefficients or USUAL
-        return _logistic(a + b * self.mean_logprob + c * self.mean_entropy)
+        """Probability that the answer is good."""
+        return confidence_of(self.mean_logprob, self.mean_entropy, coefficients or USUAL)
+
+
+def confidence_of(mean_logprob: float, mean_entropy: float, coefficients: Coefficients) -> float:
+    """The logistic of a + b x mean log-probability + c x mean entropy."""
+    a, b, c = coefficients
+    return _logistic(a + b * mean_logprob + c * mean_entropy)
 
 
 def log_softmax(logits: Any) -> npt.NDArray[np.float32]:
@@ -100,8 +106,41 @@ def _first_tokens(llm: Any, word: str) -> list[int]:
     return sorted({found[0] for found in tokens if found})
 
 
-def fit_confidence(rows: Sequence[tuple[float, float, bool]], ridge: float = 0.05) -> Coefficients:
-    """Coefficients of (mean log-probability, mean entropy, whether the answer was good), by logistic regression.
+class Probed(NamedTuple):
+    """What the first tokens of an answer say, and whether it was good."""
+
+    mean_logprob: float
+    mean_entropy: float
+    good: bool
+
+
+def probe_answers(llm: Any, rows: Sequence[tuple[str, str]], max_tokens: int) -> list[Probed]:
+    """Lets a model answer prompts greedily; an answer is good where it holds the known one as words."""
+    from llama_cpp import StoppingCriteriaList
+
+    found = []
+    for prompt, known in rows:
+        rendered = render(llm, [{"role": "user", "content": prompt}])
+        probe = Probe()
+        criteria = [c for c in (rendered.stopping_criteria, probe) if c is not None]
+        answer = llm.create_completion(
+            rendered.tokens,
+            max_tokens=max_tokens,
+            temperature=0.0,
+            stop=rendered.stop,
+            stopping_criteria=StoppingCriteriaList(criteria),
+        )
+        good = f" {_words(known)} " in f" {_words(answer['choices'][0]['text'])} "
+        found.append(Probed(probe.mean_logprob, probe.mean_entropy, good))
+    return found
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def fit_confidence(rows: Sequence[Probed], ridge: float = 0.05) -> Coefficients:
+    """Coefficients that make the logistic the probability of a good answer, by logistic regression.
 
     Newton's method; `ridge` holds the two slopes, in units of the columns' deviations, so that few rows are enough.
 

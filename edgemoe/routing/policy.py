@@ -7,7 +7,7 @@ the prompt's domain, or the cloud where a strong model is probably needed and ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgemoe.config import CloudModel, Config, LocalModel, Rule, Target
@@ -63,6 +63,7 @@ class Decision:
     `route` is "local", "cloud" or "refuse"; `target` the model's name, None for a refusal, whose text is `refusal`.
     `rule` names the step that decided, `reason` says it in a sentence. `cost` is the money that the answer will
     probably take. Nothing of a `private` conversation may leave the machine, whatever happens to the answer.
+    Only where it `escalates` may the cloud replace an answer that looks unsure: not where a rule wants a local model.
     `values` has what each model was worth that was weighed; `features` is filled by `explain`.
     """
 
@@ -73,6 +74,7 @@ class Decision:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cost: float = 0.0
     private: bool = False
+    escalates: bool = False
     refusal: str | None = None
     strong: float | None = None
     values: Mapping[str, float] = field(default_factory=dict)
@@ -146,19 +148,19 @@ class _Deciding:
     def _by_probability(self) -> Decision:
         local, values = self.local()
         if self.private:
-            return self._route(local, values, self.private.rule, self.private.reason)
+            return self._here(local, values, self.private.rule, self.private.reason)
         if self.strong is None:
-            return self._route(local, values, "default", "the router does not say whether it needs a strong model")
+            return self._here(local, values, "default", "the router does not say whether it needs a strong model")
         needed = min(1.0, self.strong * (1 - local.ability) / (1 - _USUAL_ABILITY))
         compared = f"it needs more than {local.name} with a probability of {needed:.0%}"
         if needed < self.config.threshold:
             expert = self.domain in local.domains
             why = f"{local.name} is the expert for {self.domain}, and " if expert else ""
             below = f"{why}{compared}, below {self.config.threshold:.0%}"
-            return self._route(local, values, "domain" if expert else "threshold", below)
+            return self._here(local, values, "domain" if expert else "threshold", below)
         found, barrier = self._cloud(self.config.cloud.values())
         if found is None:
-            return self._route(local, values, barrier.rule, f"{compared}, but {barrier.reason}")
+            return self._here(local, values, barrier.rule, f"{compared}, but {barrier.reason}")
         return self._route(*found, "threshold", f"{compared}, not below {self.config.threshold:.0%}")
 
     def local(self) -> tuple[LocalModel, Mapping[str, float]]:
@@ -210,6 +212,10 @@ class _Deciding:
     def _decision(self, route: str, target: str | None, reason: str, rule: str, **rest: Any) -> Decision:
         private = self.private is not None
         return Decision(route, target, reason, rule, self.facts.scores, private=private, strong=self.strong, **rest)
+
+    def _here(self, local: LocalModel, values: Mapping[str, float], rule: str, reason: str) -> Decision:
+        """Local by the probability alone."""
+        return replace(self._route(local, values, rule, reason), escalates=not self.private)
 
 
 def _private(config: Config, facts: Facts) -> _Barrier | None:
