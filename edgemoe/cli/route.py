@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgemoe.cli import options
+from edgemoe.cli.route_calibrate import calibrate
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -21,6 +22,9 @@ def command() -> None:
 
     Example: edgemoe route classify "How do I contest a parking ticket?"
     """
+
+
+command.add_command(calibrate)
 
 
 @command.command()
