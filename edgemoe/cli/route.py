@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgemoe.cli import options
+from edgemoe.cli.route_calibrate import calibrate
 from edgemoe.cli.route_confidence import confidence
 from edgemoe.cli.route_policy import decide, explain, init, short
 from edgemoe.errors import EdgeMoEError, WriteError
@@ -160,5 +161,5 @@ def evaluate(
         print_evaluation(found)
 
 
-for verb in (decide, explain, init, confidence):
+for verb in (calibrate, confidence, decide, explain, init):
     command.add_command(verb)

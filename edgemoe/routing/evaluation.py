@@ -154,7 +154,7 @@ def _tests(folder: Path, name: str) -> list[Values]:
 def _read(folder: Path, name: str) -> list[Values]:
     path = folder / f"{name}.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
     except (OSError, ValueError) as error:
         raise EdgeMoEError(f"{path} cannot be read: {error}; give the folder of the collected data") from error
 

@@ -44,7 +44,7 @@ def read_rows(paths: Iterable[str | Path], head: str) -> list[Row]:
     rows = []
     for path in map(Path, paths):
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 is no end of a line
         except OSError as error:
             raise EdgeMoEError(f"{path} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
