@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 
 from edgemoe.cloud import Usage
-from edgemoe.routing.policy import Decision
+from edgemoe.conversation import Message
+from edgemoe.routing.policy import Decision, Facts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an answer is to, for feedback."""
+
+    messages: Sequence[Message]
+    facts: Facts
 
 
 class Answer(Iterator[str]):
@@ -35,6 +45,8 @@ class Answer(Iterator[str]):
         self.usage: Usage | None = None
         self.cost = 0.0
         self.finish_reason: str | None = None
+        self.asked: Asked | None = None
+        self.rated = False
         self._cancelled = cancelled
         self._on_note = on_note
         self._work: Generator[str, None, None] | None = None

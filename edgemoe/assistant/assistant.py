@@ -9,15 +9,16 @@ from types import TracebackType
 from typing import Any
 
 from edgemoe.assistant.account import Account
-from edgemoe.assistant.answer import Answer, AsyncAnswer
+from edgemoe.assistant.answer import Answer, Asked, AsyncAnswer
 from edgemoe.assistant.answering import Answering, Ask, Shared
 from edgemoe.assistant.discretion import PrivateConversations
 from edgemoe.assistant.models import Models
 from edgemoe.config import Config, load_config
+from edgemoe.config.settings import CLOUD, LOCAL, REFUSE
 from edgemoe.conversation import Message
 from edgemoe.errors import EdgeMoEError
 from edgemoe.routing.decider import Decider, messages_of
-from edgemoe.routing.policy import Decision, decide
+from edgemoe.routing.policy import Decision
 from edgemoe.routing.router import Router
 
 
@@ -54,6 +55,7 @@ class Assistant:
         self._shared = Shared(self.decider, self.models, self.account, ask)
         self._private = PrivateConversations()
         self._on_note = on_note
+        self._told = False
 
     def reply(
         self, prompt: str | Sequence[Message], *, private: bool = False, local_only: bool = False, **sampling: Any
@@ -72,7 +74,9 @@ class Assistant:
             reserved=self.account.reserved,
         )
         cancelled = threading.Event()
-        answer = Answer(decide(self.config, facts), cancelled, self._on_note)
+        answer = Answer(self.decider.decide_to_answer(messages, facts), cancelled, self._on_note)
+        answer.asked = Asked(messages, facts)
+        self._tell_problem(answer)
         work = Answering(self._shared, answer, facts, messages, sampling, cancelled)
         return answer.start(self._remembering(answer, messages, work.run()))
 
@@ -85,12 +89,27 @@ class Assistant:
         return self.decider.decide(prompt, **known)
 
     def feedback(self, answer: Answer, good: bool) -> str:
-        """Teaches the router whether an answer was good; says what it learned."""
-        raise EdgeMoEError("this version learns nothing from feedback")
+        """Teaches the router whether an answer was good; says what it learned.
+
+        Raises:
+            EdgeMoEError: for an answer that was judged before, that nobody gave, or when `feedback` is off.
+            ReadError: when what was learned before cannot be read.
+            WriteError: when it cannot be saved.
+        """
+        if answer.asked is None or answer.decision.route == REFUSE or not answer.answered_by:
+            raise EdgeMoEError("there is no answer to judge")
+        if answer.rated:
+            raise EdgeMoEError("this answer was judged already")
+        route = CLOUD if answer.answered_by[-1] in self.config.cloud else LOCAL
+        lesson = self.decider.rate(answer.asked.messages, answer.asked.facts, route, good=good)
+        answer.rated = True
+        moved = f"{lesson.before:.0%} to {lesson.now:.0%}"
+        return f"{lesson.ratings} rated; the probability that this needs a strong model goes from {moved}"
 
     def close(self) -> None:
-        """Unloads the models and closes connections."""
+        """Unloads the models, closes connections, and saves what feedback needs."""
         self.models.close()
+        self.decider.learner.save()
         for cloud in self.decider.clouds.values():
             cloud.close()
 
@@ -101,6 +120,13 @@ class Assistant:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _tell_problem(self, answer: Answer) -> None:
+        """Once: what was learned cannot be used."""
+        problem = self.decider.learner.problem
+        if problem and not self._told:
+            self._told = True
+            answer.note(f"{problem} (edgemoe route feedback reset)")
 
     def _remembering(
         self, answer: Answer, messages: Sequence[Message], work: Generator[str, None, None]

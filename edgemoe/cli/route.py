@@ -10,7 +10,7 @@ import click
 from edgemoe.cli import options
 from edgemoe.cli.route_calibrate import calibrate
 from edgemoe.cli.route_confidence import confidence
-from edgemoe.cli.route_policy import decide, explain, init, short
+from edgemoe.cli.route_policy import decide, explain, feedback, init, short
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -161,5 +161,5 @@ def evaluate(
         print_evaluation(found)
 
 
-for verb in (calibrate, confidence, decide, explain, init):
+for verb in (calibrate, confidence, decide, explain, feedback, init):
     command.add_command(verb)

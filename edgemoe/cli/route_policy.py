@@ -1,4 +1,4 @@
-"""`edgemoe route decide`, `explain` and `init`: who answers a prompt, why, and where that is written down."""
+"""`edgemoe route decide`, `explain`, `init` and `feedback`: who answers a prompt, and why."""
 
 from __future__ import annotations
 
@@ -72,6 +72,24 @@ def init(file: Path | None, force: bool) -> None:
     path = file or config_path()
     write_template(path, replace=force)
     click.echo(f"written: {path}")
+
+
+@click.group()
+def feedback() -> None:
+    """What /good and /bad in the chat have taught the router."""
+
+
+@feedback.command()
+@options.config
+def reset(config: Path | None) -> None:
+    """Forget it."""
+    from edgemoe.config import load_config
+    from edgemoe.routing.feedback_state import forget
+
+    path = load_config(config).learned
+    there = path.exists()
+    forget(path)
+    click.echo(f"removed: {path}" if there else f"there was nothing in {path}")
 
 
 def short(text: str) -> str:

@@ -139,6 +139,7 @@ _PLAIN = {
     "confidence": _ONE,
     "verify": tables.boolean,
     "budget": None,
+    "prompts_per_day": number(0.001, 1e9),
     "answer_tokens": integer(1),
     "feedback": tables.boolean,
     "memory": tables.size,

@@ -135,6 +135,7 @@ class Config:
     confidence: float = 0.5
     verify: bool = False
     budget: Budget | None = None
+    prompts_per_day: float | None = None
     answer_tokens: int = 300
     feedback: bool = True
     memory: str | int = "auto"

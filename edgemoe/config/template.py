@@ -22,6 +22,7 @@ TEMPLATE = f'''\
 # confidence = 0.5               # local answers below this look unsure
 # verify = false                 # also ask the local model whether its answer is right, before showing it
 # budget = "1.50/day"            # what cloud answers may cost, in the unit of the prices below; default: no limit
+# prompts_per_day = 100          # lets feedback spread the budget over the day's prompts
 # answer_tokens = 300            # how long an answer is taken to be before it is there
 # feedback = true                # /good and /bad in the chat teach the router
 # memory = "auto"                # for all local models together, and the rest of the process

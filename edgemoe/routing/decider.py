@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgemoe.cloud import Cloud, Ledger, estimated_usage
 from edgemoe.config import Config, Rule, load_config
 from edgemoe.config.tables import nearest
-from edgemoe.errors import ConfigError
+from edgemoe.errors import ConfigError, EdgeMoEError
 from edgemoe.routing.explain import features_of
 from edgemoe.routing.heads import NONE, YES
-from edgemoe.routing.policy import Decision, Facts, decide
+from edgemoe.routing.learner import Learner
+from edgemoe.routing.policy import Decision, Facts, decide, escalation, needed
 from edgemoe.routing.privacy import find_personal_data
 from edgemoe.routing.router import Classification, Router
 
 Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How many answers were rated, and the probability that the prompt needs a strong model, before and now."""
+
+    ratings: int
+    before: float
+    now: float
 
 
 class Decider:
@@ -34,6 +44,7 @@ class Decider:
         self.routers = [self.router, *(Router(path) for path in self.config.heads)]
         self.clouds = {name: Cloud(model.endpoint) for name, model in self.config.cloud.items()}
         self.ledger = Ledger(self.config.ledger)
+        self.learner = Learner(self.config, self.router)
         self._check_heads()
 
     def decide(self, prompt: str | Sequence[Message], **known: bool | int) -> Decision:
@@ -64,7 +75,7 @@ class Decider:
         personal = {f.kind for message in messages for f in find_personal_data(text_of(message), kinds)}
         stays = self.config.private or confidential or local_only or bool(personal)
         expected = self.config.answer_tokens
-        return Facts(
+        offline = Facts(
             choices=found.choices,
             scores=found.scores,
             personal=tuple(sorted(personal)),
@@ -75,6 +86,37 @@ class Decider:
             unavailable={} if stays else self._unavailable(),
             budget_left=None if stays else self.budget_left(reserved),
         )
+        probability = needed(self.config, offline)
+        if stays or not self.config.cloud or probability is None:
+            return offline
+        return replace(offline, strong=self.learner.strong(last_prompt(messages), probability))
+
+    def decide_to_answer(self, prompt: str | Sequence[Message], facts: Facts) -> Decision:
+        """As `decide`, for a prompt that is about to be answered: it counts where feedback watches over a budget."""
+        decision, instead = decide(self.config, facts), escalation(self.config, facts)
+        if decision.rule not in ("threshold", "domain") or instead is None:
+            return decision
+        probability = needed(self.config, replace(facts, strong=None))
+        if probability is None:
+            return decision
+        preferred = self.learner.choose(last_prompt(messages_of(prompt)), probability, instead.cost)
+        return decide(self.config, replace(facts, preferred=preferred))
+
+    def rate(self, prompt: str | Sequence[Message], facts: Facts, route: str, *, good: bool) -> Lesson:
+        """Learns whether the answer of a route was good.
+
+        Raises:
+            EdgeMoEError: for a router that does not say whether a strong model is needed, and without feedback.
+            ReadError, WriteError: when what was learned cannot be read or saved.
+        """
+        offline = needed(self.config, replace(facts, strong=None))
+        if offline is None:
+            raise EdgeMoEError("the router has no head for strong models, so that there is nothing to learn")
+        asked = last_prompt(messages_of(prompt))
+        before = self.learner.strong(asked, offline)
+        ratings = self.learner.rate(asked, offline, route, good=good)
+        now = self.learner.strong(asked, offline)
+        return Lesson(ratings, offline if before is None else before, offline if now is None else now)
 
     def classify(self, prompt: str) -> Classification:
         """What all routers say of a prompt."""

@@ -26,7 +26,8 @@ class Facts:
 
     `personal` has the kinds of personal data in the conversation, `confidential` says that somebody called it private.
     `unavailable` has the endpoints that cannot be asked, and why; `budget_left` is None without a limit. `strong`
-    replaces the classifier's probability where feedback has taught another one.
+    replaces the classifier's probability where feedback has taught another one, and `preferred` is the route that
+    feedback chooses under a budget, whatever the threshold.
     """
 
     choices: Mapping[str, str | None] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Facts:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     budget_left: float | None = None
     strong: float | None = None
+    preferred: str | None = None
 
     @property
     def strong_probability(self) -> float | None:
@@ -105,6 +107,12 @@ def local_model(config: Config, facts: Facts) -> LocalModel:
     return _Deciding(config, facts).local()[0]
 
 
+def needed(config: Config, facts: Facts) -> float | None:
+    """The probability that the best local model's answer would be worse than a big one's."""
+    deciding = _Deciding(config, facts)
+    return None if deciding.strong is None else deciding.needed(deciding.local()[0], deciding.strong)
+
+
 class _Deciding:
     def __init__(self, config: Config, facts: Facts) -> None:
         self.config, self.facts = config, facts
@@ -151,17 +159,29 @@ class _Deciding:
             return self._here(local, values, self.private.rule, self.private.reason)
         if self.strong is None:
             return self._here(local, values, "default", "the router does not say whether it needs a strong model")
-        needed = min(1.0, self.strong * (1 - local.ability) / (1 - _USUAL_ABILITY))
-        compared = f"it needs more than {local.name} with a probability of {needed:.0%}"
-        if needed < self.config.threshold:
-            expert = self.domain in local.domains
-            why = f"{local.name} is the expert for {self.domain}, and " if expert else ""
-            below = f"{why}{compared}, below {self.config.threshold:.0%}"
-            return self._here(local, values, "domain" if expert else "threshold", below)
+        needed = self.needed(local, self.strong)
+        to_cloud = needed >= self.config.threshold
+        why = f"it needs more than {local.name} with a probability of {needed:.0%}"
+        rule, compared = "threshold", f"{'not ' if to_cloud else ''}below {self.config.threshold:.0%}"
+        if self.facts.preferred is not None:
+            to_cloud = self.facts.preferred == CLOUD
+            rule, compared = "feedback", f"which feedback taught is {'' if to_cloud else 'not '}worth the price"
+        if not to_cloud and self.domain in local.domains:
+            return self._here(
+                local, values, "domain", f"{local.name} is the expert for {self.domain}; {why}, {compared}"
+            )
+        if not to_cloud:
+            return self._here(local, values, rule, f"{why}, {compared}")
         found, barrier = self._cloud(self.config.cloud.values())
         if found is None:
-            return self._here(local, values, barrier.rule, f"{compared}, but {barrier.reason}")
-        return self._route(*found, "threshold", f"{compared}, not below {self.config.threshold:.0%}")
+            return self._here(local, values, barrier.rule, f"{why}, but {barrier.reason}")
+        return self._route(*found, rule, f"{why}, {compared}")
+
+    def needed(self, local: LocalModel, strong: float) -> float:
+        """The probability that a better model than `local` is needed; what feedback taught is about it already."""
+        if self.facts.strong is not None:
+            return self.facts.strong
+        return min(1.0, strong * (1 - local.ability) / (1 - _USUAL_ABILITY))
 
     def local(self) -> tuple[LocalModel, Mapping[str, float]]:
         found, values = self._best(self.config.local.values())
