@@ -51,7 +51,9 @@ def test_a_conversation_goes_from_one_to_the_other(here: Assistant, server: Serv
     assert [m["content"] for m in messages] == ["Be kind.", EASY, first, HARD]
     assert [m["role"] for m in session.messages] == ["system", "user", "assistant", "user", "assistant"]
     assert dict(session.explanation())["route"] == "cloud, big"
+    session.set_memory("700MiB")
     rows = dict(session.report())
+    assert rows["local memory"] == "700MiB"
     assert rows["small"].startswith("loaded")
     assert rows["spent today"] == "0.2000 of 2"
     session.clear()

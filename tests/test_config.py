@@ -236,6 +236,8 @@ def test_variables_override_values(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "LOCAL_BIG_1_CTX": "512",
         "CLOUD_VENDOR_BASE_URL": "https://other.example/v1",
         "VENV": "an installer's",
+        "FUZZ_FILES": "3",
+        "GGML_SOURCE": "there",
     }.items():
         monkeypatch.setenv(f"EDGEMOE_{name}", value)
     found = load_config()
@@ -255,6 +257,7 @@ def test_variables_override_values(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ("PRIVATE", "perhaps", "the variable EDGEMOE_PRIVATE: private must be true or false, not 'perhaps'"),
         ("THRESHOLD", "2", "the variable EDGEMOE_THRESHOLD: threshold must be"),
+        ("TRESHOLD", "0.5", "did you mean EDGEMOE_THRESHOLD"),
         ("PRIVAT", "true", "did you mean EDGEMOE_PRIVATE"),
         ("LOCAL_SMALL_MEMROY", "1GiB", r"the variable EDGEMOE_LOCAL_SMALL_MEMROY: \[local.small\] has no key 'memroy'"),
         ("WEIGHTS_COST", "1", r"the variable EDGEMOE_WEIGHTS_COST: \[weights\] has no key 'cost'"),

@@ -37,6 +37,11 @@ class Models:
         self._closed = False
 
     @property
+    def memory(self) -> int | str:
+        """The budget of all of them together, as it was given."""
+        return self._memory
+
+    @property
     def loaded(self) -> dict[str, Any]:
         """The open models by name, the least recently used first."""
         return dict(self._open)

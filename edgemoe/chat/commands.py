@@ -81,7 +81,7 @@ def _memory(chat: Chat, size: str) -> None:
     if size:
         chat.session.set_memory(size)
     rows = chat.session.report()
-    _print_rows(chat.console, [row for row in rows if row[0] in ("cache", "memory")])
+    _print_rows(chat.console, [row for row in rows if row[0].split()[-1] in ("cache", "memory")])
 
 
 @_command("/route")
@@ -115,6 +115,6 @@ def _bye(_: Chat, __: str) -> None:
 
 
 def _print_rows(console: Console, rows: list[tuple[str, str]]) -> None:
-    width = max(len(name) for name, _ in rows)
+    width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         console.print(f"  {name:<{width}}  {value}", markup=False, highlight=False)

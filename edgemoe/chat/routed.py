@@ -75,7 +75,7 @@ class RoutedSession:
 
     def report(self) -> list[tuple[str, str]]:
         """The models, which of them are loaded, what they did, and what was spent."""
-        rows = self.assistant.models.describe()
+        rows = [*self.assistant.models.describe(), ("local memory", str(self.assistant.models.memory))]
         for name, llm in self.assistant.models.loaded.items():
             rows += [
                 (key if len(self.assistant.models.loaded) == 1 else f"{name} {key}", v)

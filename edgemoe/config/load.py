@@ -75,7 +75,7 @@ def _parse(written: str, path: Path) -> dict[str, Any]:
 
 def _override(values: dict[str, Any], environment: Mapping[str, str]) -> dict[Keys, str]:
     """Puts EDGEMOE_* variables into `values`; which key each of them replaced."""
-    known = {f"{PREFIX}{f.name.upper()}": f.name for f in fields(Config) if f.name in _PLAIN}
+    known = {f"{PREFIX}{name.upper()}": name for name in _PLAIN}
     used: dict[Keys, str] = {}
     for variable, written in sorted(environment.items()):
         if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG":
@@ -85,9 +85,9 @@ def _override(values: dict[str, Any], environment: Mapping[str, str]) -> dict[Ke
         else:
             keys = _inner_keys(variable.removeprefix(PREFIX), values)
         if keys is None:  # other programs of this project have variables with this prefix
-            near = tables.nearest(variable, known)
-            if near and len(near) > len(f"{PREFIX}HEADS") and _close(variable, near):
-                raise ConfigError(f"the variable {variable} is no setting: did you mean {near}?")
+            near = tables.nearest(variable.removeprefix(PREFIX), _PLAIN, cutoff=0.8)
+            if near:
+                raise ConfigError(f"the variable {variable} is no setting: did you mean {PREFIX}{near.upper()}?")
             continue
         table = values
         for key in keys[:-1]:
@@ -111,12 +111,6 @@ def _inner_keys(name: str, values: Mapping[str, Any]) -> Keys | None:
         if rest.startswith(start):
             return kind.lower(), target, rest.removeprefix(start).lower()
     return None
-
-
-def _close(one: str, other: str) -> bool:
-    import difflib
-
-    return difflib.SequenceMatcher(None, one, other).ratio() > 0.9
 
 
 def _value(written: str) -> Any:

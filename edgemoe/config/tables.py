@@ -86,10 +86,10 @@ class Table:
         return ".".join((*self.keys, key))
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known word that was probably meant."""
     plain = {name.replace("_", "").lower(): name for name in known}
-    close = difflib.get_close_matches(re.sub(r"[_\W]", "", word).lower(), plain, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(re.sub(r"[_\W]", "", word).lower(), plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else None
 
 
