@@ -169,6 +169,29 @@ def test_an_answer_that_is_left_early_is_paid_for(router_file: Path, tmp_path: P
         assert here.account.reserved == 0
 
 
+def test_a_ledger_that_cannot_be_used_spends_nothing(router_file: Path, tmp_path: Path) -> None:
+    with Server(fine) as server, assistant(router_file, tmp_path, endpoint(server), budget=Budget(9.0)) as here:
+        assert text(here.reply(HARD)) == "Hello you."
+        here.config.ledger.write_bytes(b"damaged")
+        answer = here.reply(HARD, **GREEDY)
+        assert answer.decision.rule == "unavailable"
+        assert "damaged" in answer.decision.reason
+        assert text(answer) == alone(HARD)
+        assert len(server.visits) == 1
+
+
+def test_what_cannot_be_counted_still_counts_here(router_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "ledger.json.lock").mkdir()
+    options: dict[str, Any] = {"budget": Budget(6.0), "answer_tokens": 1}
+    with Server(fine) as server, assistant(router_file, tmp_path, endpoint(server), **options) as here:
+        answer = here.reply(HARD)
+        assert text(answer) == "Hello you."
+        assert "what was spent is not counted" in answer.notes[0]
+        assert answer.cost == pytest.approx(5.0) == here.account.reserved
+        text(here.reply(HARD))
+        assert here.reply(HARD).decision.rule == "budget"
+
+
 # Threads and asyncio
 
 
@@ -254,6 +277,16 @@ def test_a_model_in_use_is_not_unloaded(router_file: Path, tmp_path: Path) -> No
         other.join(60)
         assert done
         assert set(here.models.loaded) == {"coder"}
+
+
+def test_a_thread_does_not_wait_for_itself(router_file: Path, tmp_path: Path) -> None:
+    coder = LocalModel("coder", ctx=512, domains=("code",))
+    with assistant(router_file, tmp_path, LocalModel("small", ctx=512), coder, memory="600MiB") as here:
+        with here.reply(EASY, **GREEDY) as first:
+            next(first)
+            with pytest.raises(EdgeMoEError, match="coder needs the memory of small"):
+                text(here.reply("a quick python loop", **GREEDY))
+        assert text(here.reply("a quick python loop", **GREEDY))
 
 
 def test_a_closed_assistant_says_so(router_file: Path, tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgemoe.cloud import Ledger
+from edgemoe.errors import EdgeMoEError
 
 
 class Spending:
-    """What one answer has cost; counted in the ledger when it ends, however it ends."""
+    """What one answer has cost, and why that could not be counted if it could not."""
 
     def __init__(self) -> None:
         self.cost = 0.0
+        self.problem: str | None = None
 
 
 class Account:
@@ -21,7 +23,8 @@ class Account:
 
     def __init__(self, ledger: Ledger, per_day: float | None) -> None:
         self._ledger, self._per_day = ledger, per_day
-        self.reserved = 0.0  # money
+        self.reserved = 0.0
+        """Money for answers under way, and that which the ledger could not be told of."""
         self._lock = threading.Lock()
 
     def left(self) -> float | None:
@@ -36,16 +39,26 @@ class Account:
 
     @contextmanager
     def spending(self, endpoint: str, reserved: float) -> Iterator[Spending]:
-        """Reserves money, and counts `Spending.cost` when the block ends."""
+        """Reserves money, and counts `Spending.cost` when the block ends, however it ends.
+
+        What cannot be written stays reserved, so that the budget holds at least in this process.
+        """
         with self._lock:
             self.reserved += reserved
         spending = Spending()
         try:
             yield spending
         finally:
-            try:
-                if spending.cost > 0:
-                    self._ledger.add(endpoint, spending.cost)
-            finally:
-                with self._lock:
-                    self.reserved -= reserved
+            kept = self._count(endpoint, spending)
+            with self._lock:
+                self.reserved += kept - reserved
+
+    def _count(self, endpoint: str, spending: Spending) -> float:
+        """What stays reserved."""
+        try:
+            if spending.cost > 0:
+                self._ledger.add(endpoint, spending.cost)
+        except EdgeMoEError as error:
+            spending.problem = f"what was spent is not counted: {error}"
+            return spending.cost
+        return 0.0

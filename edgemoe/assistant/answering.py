@@ -26,7 +26,7 @@ Ask = Callable[[Decision, float], bool]
 """Is shown the cloud's decision and the local answer's confidence, and says whether to ask the cloud."""
 Text = Generator[str, None, None]
 
-_LOCAL_ONLY = ("top_k", "min_p", "repeat_penalty", "seed")
+_LOCAL_ONLY = ("top_k", "min_p", "repeat_penalty")
 _MOST_TOKENS = 1 << 17  # more than any answer has
 
 
@@ -226,6 +226,8 @@ class Answering:
                     spending.cost = model.cost(usage.prompt_tokens, usage.completion_tokens)
                     self._answer.usage = usage
                     self._answer.cost += spending.cost
+        if spending.problem:
+            self._answer.note(spending.problem)
 
     def _affordable(self, model: CloudModel, messages: Sequence[Message], options: Mapping[str, Any]) -> dict[str, int]:
         """A limit of tokens that keeps the answer inside the budget."""

@@ -32,7 +32,7 @@ class Models:
         self._memory = memory
         self._on_load = on_load
         self._open: dict[str, Any] = {}  # the least recently used first
-        self._users: dict[str, int] = {}
+        self._users: dict[str, list[int]] = {}  # threads that began to use each
         self._changed = threading.Condition()
         self._closed = False
 
@@ -53,12 +53,13 @@ class Models:
         Raises:
             EdgeMoEError: what loading raises; other models are as they were, or unloaded.
         """
-        llm = self._take(name)
+        thread = threading.get_ident()
+        llm = self._take(name, thread)
         try:
             yield llm
         finally:
             with self._changed:
-                self._users[name] -= 1
+                self._users[name].remove(thread)
                 if self._closed and not self._users[name]:
                     self._unload(name)
                 self._changed.notify_all()
@@ -88,18 +89,23 @@ class Models:
                 self._unload(name)
             self._changed.notify_all()
 
-    def _take(self, name: str) -> Any:
+    def _take(self, name: str, thread: int) -> Any:
         with self._changed:
             while True:
                 if self._closed:
                     raise EdgeMoEError("the assistant is closed")
                 if name in self._open or self._make_room(name):
                     break
+                if any(thread in users for users in self._users.values()):
+                    busy = ", ".join(other for other, users in self._users.items() if users)
+                    raise EdgeMoEError(
+                        f"{name} needs the memory of {busy}: read that answer to its end or close it first"
+                    )
                 self._changed.wait(1.0)
             if name not in self._open:
                 self._load(name)
             self._open[name] = self._open.pop(name)
-            self._users[name] = self._users.get(name, 0) + 1
+            self._users.setdefault(name, []).append(thread)
             return self._open[name]
 
     def _make_room(self, name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from edgemoe.cloud import Cloud, Ledger, estimated_usage
 from edgemoe.config import Config, Rule, load_config
 from edgemoe.config.tables import nearest
-from edgemoe.errors import ConfigError, EdgeMoEError
+from edgemoe.errors import ConfigError, EdgeMoEError, ReadError
 from edgemoe.routing.explain import features_of
 from edgemoe.routing.heads import NONE, YES
 from edgemoe.routing.learner import Learner
@@ -83,8 +83,7 @@ class Decider:
             local_only=local_only,
             prompt_tokens=estimated_usage(messages, "").prompt_tokens,
             answer_tokens=min(expected, max_tokens) if max_tokens else expected,
-            unavailable={} if stays else self._unavailable(),
-            budget_left=None if stays else self.budget_left(reserved),
+            **({} if stays else self._of_clouds(reserved)),
         )
         probability = needed(self.config, offline)
         if stays or not self.config.cloud or probability is None:
@@ -132,6 +131,13 @@ class Decider:
         """Money that today's budget still has, less what is `reserved`; None without a budget."""
         budget = self.config.budget
         return max(0.0, self.ledger.left(budget.per_day) - reserved) if budget and self.config.cloud else None
+
+    def _of_clouds(self, reserved: float) -> dict[str, Any]:
+        """Which cannot be asked, and the money for all; a ledger that cannot be read means that none can."""
+        try:
+            return {"unavailable": self._unavailable(), "budget_left": self.budget_left(reserved)}
+        except ReadError as error:
+            return {"unavailable": dict.fromkeys(self.clouds, str(error))}
 
     def _unavailable(self) -> dict[str, str]:
         reasons = {name: cloud.unavailable() for name, cloud in self.clouds.items()}

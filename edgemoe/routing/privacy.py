@@ -38,7 +38,7 @@ class Finding:
 
 def find_personal_data(text: str, kinds: Collection[str] = KINDS) -> list[Finding]:
     """What a text has of `kinds`, in order; of findings that overlap, the first of `KINDS` and then the longest."""
-    if not re.search(r"[\d@-]|\(at\)|\[at\]", text, re.IGNORECASE) and text.isascii():
+    if not re.search(r"[\d@_-]|[\[(]\s?at", text, re.IGNORECASE) and text.isascii():
         return []
     plain = _plain(text)
     found = [Finding(kind, *rest) for kind in KINDS if kind in kinds for rest in _SEARCHES[kind](plain)]
