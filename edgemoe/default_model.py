@@ -35,6 +35,15 @@ def router_path() -> Path:
     return _find("router.onnx", "prompt router: name one, or make it with edgemoe route train")
 
 
+def prompts_path() -> Path:
+    """Prompts that stand for those of a user who names none, as JSON lines.
+
+    Raises:
+        ModelError: when this installation came without them.
+    """
+    return _find("prompts.jsonl", "prompts to calibrate with: name a file of them")
+
+
 def _find(pattern: str, what: str) -> Path:
     """In the installed package, or beside it in a checkout."""
     package = Path(str(resources.files("edgemoe")))

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from edgemoe import EdgeMoEError
 from edgemoe.cli import cli
 from edgemoe.routing import calibration
-from edgemoe.routing.evaluation import auc, evaluate_rows, recovered_gap
+from edgemoe.routing.evaluation import evaluate_rows
 from edgemoe.routing.export import to_onnx
-from edgemoe.routing.features import Hashing, corpus_of
+from edgemoe.routing.features import Hashing, corpus_of, normalise
 from edgemoe.routing.heads import choose, softmax
 from edgemoe.routing.router import Router
 from edgemoe.routing.rows import Row, read_rows
@@ -64,7 +64,7 @@ def test_heads_learn_what_rows_say(trained: Path) -> None:
 
 def test_the_file_says_what_the_floats_say(trained: Path) -> None:
     model = train_router(prompts(0), HASHING, Options())
-    texts = [row.text for row in prompts(2, 60)] + ["", "😀", "soup"]
+    texts = [row.text for row in prompts(2, 60)]
     corpus = corpus_of(texts, HASHING)
     floats = np.concatenate([head.logits(corpus) for head in model.heads], axis=1)
     router = Router(trained)
@@ -79,7 +79,7 @@ def test_logits_are_those_of_exact_integers(trained: Path) -> None:
     arrays = stored_arrays(trained)
     router = Router(trained)
     for text in [row.text for row in prompts(3, 40)] + ["", "ß" * 3000]:
-        words, grams, dense = router._extractor.extract(text)
+        words, grams, dense = router._extractor.extract(normalise(text))
         means = []
         for ids in (words, grams):
             sums = arrays["table"][ids[::-1]].astype(object).sum(axis=0)
@@ -98,7 +98,7 @@ def test_logits_are_those_of_exact_integers(trained: Path) -> None:
 
 def stored_arrays(path: Path) -> dict[str, np.ndarray]:
     """The constants of the ONNX file, by a reader of protobuf's wire format."""
-    types = {1: "<f4", 3: "i1", 6: "<i4", 7: "<i8", 11: "<f8"}
+    types = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 11: "<f8"}
     graph = next(value for tag, value in fields(path.read_bytes()) if tag == 7)
     found = {}
     for tag, value in fields(graph):
@@ -288,24 +288,6 @@ def test_open_labels_stand_together() -> None:
     assert choose([0.4, 0.0, 0.25, 0.35], labels, ("general", "none"), zero) is None
     assert choose([0.4, 0.0, 0.35, 0.25], labels, ("general", "none"), (1.0, 0, 0, 0)) == "x"
     assert choose([0.2, 0.3, 0.5], labels[:3], (), (0.0,) * 3) == "general"
-
-
-# Figures
-
-
-def test_the_recovered_gap_of_known_orders() -> None:
-    weak, strong = np.zeros(100), (np.arange(100) < 50).astype(float)
-    best = recovered_gap(strong, weak, strong)
-    assert best["APGR"] == pytest.approx(0.75, abs=0.01)
-    assert (best["CPT50"], best["CPT80"]) == (0.25, 0.4)
-    assert recovered_gap(-strong, weak, strong)["APGR"] == pytest.approx(0.25, abs=0.01)
-
-
-def test_auc_counts_pairs() -> None:
-    draw = np.random.default_rng(0)
-    scores, yes = draw.integers(0, 5, 60).astype(float), draw.random(60) < 0.4
-    pairs = [(a > b) + 0.5 * (a == b) for a in scores[yes] for b in scores[~yes]]
-    assert auc(scores, yes) == pytest.approx(np.mean(pairs))
 
 
 # The command line

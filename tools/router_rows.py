@@ -1,10 +1,11 @@
-"""The rows that the shipped prompt router is trained on, from a folder of collected data sets.
+"""The rows that the shipped prompt router is trained on, and prompts to calibrate with, from collected data sets.
 
     python tools/router_rows.py DATA_FOLDER --licence shipped -o rows.jsonl
+    python tools/router_rows.py DATA_FOLDER --prompts -o models/prompts.jsonl
 
 DATA_FOLDER has the files that models/router.md names. `--licence research` takes all of them, `shipped` only those
-whose licence lets a model be passed on, `cleared` of these not even collections of forum posts. Rows of the split
-test are never read.
+whose licence lets a model be passed on, `cleared` of these not even collections of forum posts. `--prompts` takes
+those that `edgemoe route calibrate` uses when no others are named. Rows of the split test are never read.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ Row = dict[str, Any]
 
 
 def read(folder: Path, name: str, licence: str) -> Iterator[Row]:
-    for line in (folder / name).read_text(encoding="utf-8").splitlines():
+    for line in (folder / name).read_text(encoding="utf-8").rstrip("\n").split("\n"):
         row = json.loads(line)
         if row["split"] in ("train", "dev") and allowed(row["license"], name, licence):
             yield row
@@ -192,13 +193,24 @@ def _centred(rows: list[tuple[str, Row]], gap: Any) -> list[float]:
     return [value - centres[benchmark] for benchmark, value in zip(benchmarks, values, strict=True)]
 
 
+def plain_prompts(folder: Path) -> list[Row]:
+    """What people ask assistants, to calibrate thresholds with."""
+    rows = [row for row in read(folder, "general_prompts.jsonl", "shipped") if row["license"] == "Apache-2.0"]
+    return [{"text": row["text"], "source": row["source"]} for row in rows]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--licence", choices=("research", "shipped", "cleared"), required=True)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--licence", choices=("research", "shipped", "cleared"))
+    chosen.add_argument("--prompts", action="store_true", help="write models/prompts.jsonl")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
-    rows = [*domain_rows(arguments.folder, arguments.licence), *strong_rows(arguments.folder, arguments.licence)]
+    if arguments.prompts:
+        rows = plain_prompts(arguments.folder)
+    else:
+        rows = [*domain_rows(arguments.folder, arguments.licence), *strong_rows(arguments.folder, arguments.licence)]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     arguments.output.write_text(text, encoding="utf-8")
     print(f"{len(rows)} rows in {arguments.output}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgemoe.cli import options
+from edgemoe.cli.route_calibrate import calibrate
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -21,6 +22,9 @@ def command() -> None:
 
     Example: edgemoe route classify "How do I contest a parking ticket?"
     """
+
+
+command.add_command(calibrate)
 
 
 @command.command()
@@ -101,28 +105,61 @@ def train(
 @_ROUTER
 @click.option("--benchmarks", type=_FOLDER, help="Also GQR-Bench and routing, from this folder of collected data.")
 @click.option("--head", default="domain", show_default=True, help="What `label` in DATA is the label of.")
+@click.option(
+    "--plot",
+    "plots",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="Draw quality by the share of prompts sent to the strong model: .png or .html. May be given twice.",
+)
 @options.as_json
-def evaluate(data: tuple[Path, ...], router: Path | None, benchmarks: Path | None, head: str, as_json: bool) -> None:
-    """Measure a router: on the test rows of DATA (on all, if none is marked test), on benchmarks, and its speed."""
+def evaluate(
+    data: tuple[Path, ...],
+    router: Path | None,
+    benchmarks: Path | None,
+    head: str,
+    plots: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Measure a router: on the test lines of DATA (on all, if none is marked test), on benchmarks, and its speed.
+
+    Lines with the numbers "weak" and "strong" (from 0 to 1: how good the answers of a small and of a big model are)
+    show what sending prompts to the big model is worth, beside an order by length, by chance, and by an oracle.
+
+    Example: edgemoe route eval answered.jsonl --plot curves.html
+    """
+    from edgemoe.bench.plot import check_plot, write_report
     from edgemoe.cli.console import print_json
-    from edgemoe.routing.evaluation import evaluate_benchmarks, evaluate_rows, measure
-    from edgemoe.routing.router import Router
+    from edgemoe.cli.route_tables import curves_report, print_evaluation
+    from edgemoe.routing.evaluation import answered, answered_rows, evaluate_benchmarks, evaluate_rows, measure
+    from edgemoe.routing.local_or_cloud import Comparison
+    from edgemoe.routing.router import STRONG, Router
     from edgemoe.routing.rows import read_rows
 
+    for path in plots:
+        check_plot(path)
     loaded = Router(router)
     found: dict[str, Any] = {"router": str(loaded.path), "speed": measure(loaded.path)}
+    rows = read_rows(data, head)
+    prompts = answered_rows(rows) + (answered(benchmarks) if benchmarks and STRONG in loaded.labels else [])
+    if plots and not prompts:
+        raise click.BadParameter('there is nothing to draw: no line has "weak" and "strong"', param_hint="--plot")
     if data:
-        found["heads"] = evaluate_rows(loaded, read_rows(data, head))
-        if not found["heads"]:
+        found["heads"] = evaluate_rows(loaded, rows)
+        if not found["heads"] and not prompts:
             raise EdgeMoEError(f"no line has a label of this router's heads: {', '.join(loaded.labels)}")
     if benchmarks:
         found["benchmarks"] = evaluate_benchmarks(loaded, benchmarks)
+    if prompts:
+        comparison = Comparison(loaded, prompts)
+        found["local or cloud"] = comparison.figures()
+        for path in plots:
+            write_report(path, curves_report(loaded.path.name, comparison))
     if as_json:
         print_json(found)
-        return
-    from edgemoe.cli.route_tables import print_evaluation
-
-    print_evaluation(found)
+    else:
+        print_evaluation(found)
 
 
 def _short(text: str) -> str:

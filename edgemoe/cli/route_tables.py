@@ -1,13 +1,15 @@
-"""The tables of `edgemoe route eval`."""
+"""The tables and curves of `edgemoe route eval`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+import click
 
-from edgemoe.cli.console import console
+from edgemoe.bench.report import Chart, Line, Report
+from edgemoe.bench.tables import aligned
+from edgemoe.routing.local_or_cloud import ORDERS, Comparison
 
 Values = Mapping[str, Any]
 
@@ -32,19 +34,14 @@ def print_evaluation(found: Values) -> None:
     benchmarks = found.get("benchmarks", {})
     if "gqr" in benchmarks:
         _print_gqr(benchmarks["gqr"])
-    if "routing" in benchmarks:
-        _print_routing(benchmarks["routing"])
     if "unsafe" in benchmarks:
         _print("unsafe", ("measure", "value"), list(_flat(benchmarks["unsafe"])))
+    if "local or cloud" in found:
+        _print_orders(found["local or cloud"])
 
 
 def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
+    click.echo(f"\n{title}\n{aligned([columns, *rows])}")
 
 
 def _flat(values: Values) -> list[tuple[str, str]]:
@@ -70,12 +67,33 @@ def _print_gqr(gqr: Values) -> None:
     _print("guarded query routing", ("measure", "value"), rows)
 
 
-def _print_routing(routing: Values) -> None:
+def _print_orders(found: Values) -> None:
     columns = ("APGR", "CPT50", "CPT80", "AUC")
     rows = []
-    for name, values in routing["sets"].items():
-        rows.append((name, *(f"{values[c]:.3f}" for c in columns), f"{routing['length'][name]['APGR']:.3f}"))
-    mean = routing["mean"]
-    rows.append(("mean", *(f"{mean[c]:.3f}" for c in columns), f"{routing['mean of length']['APGR']:.3f}"))
-    rows.append(("random", "0.500", "0.500", "0.800", "0.500", ""))
-    _print("local or cloud", ("set", *columns, "APGR of length"), rows)
+    for name, orders in (found["sets"] | {"mean": found["mean"]}).items():
+        for order in ORDERS:
+            values = orders[order]
+            figures = (f"{values[c]:.3f}" if c in values else "" for c in columns)
+            error = values.get("calibration error")
+            rows.append((f"{name or 'prompts'}: {order}", *figures, "" if error is None else f"{error:.3f}"))
+    _print("local or cloud", ("order", *columns, "calibration error"), rows)
+
+
+def curves_report(name: str, comparison: Comparison) -> Report:
+    """Cost and quality of each order, for the router with this name."""
+    titles = comparison.titles()
+    charts = [
+        Chart(
+            titles[group] or "prompts",
+            "share of prompts to the strong model, %",
+            "recovered of the gap between the models, %",
+            [Line(order, _percent(curve), peer=order != "router") for order, curve in curves.items()],
+            curves=True,
+        )
+        for group, curves in comparison.curves().items()
+    ]
+    return Report(name, [], charts, subject="quality by the share of prompts to the strong model")
+
+
+def _percent(curve: Sequence[float]) -> list[tuple[float | None, float]]:
+    return [(float(share), 100 * gained) for share, gained in enumerate(curve)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from edgemoe.routing.heads import Doubles, softmax
 Ints = npt.NDArray[np.int64]
 
 _OFFSETS = np.arange(-2.0, 3.01, 0.25)
-_LENGTHS = (0.0, 0.25, 0.5, 1.0)
+_LENGTHS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 _BINS = 15
+_LEAST_RANKED = 30
 
 
 def temperature(logits: Doubles, targets: Ints, weights: Doubles) -> float:
@@ -69,6 +71,8 @@ def recalls(scores: Doubles, groups: Sequence[Group], offsets: Doubles) -> dict[
 
 def harmonic_mean(found: dict[int, float]) -> float:
     """Of the mean recall of labels and the recall of the open ones; of one side alone where the other is missing."""
+    if not found:
+        return 0.0
     inside = [value for label, value in found.items() if label >= 0]
     if not inside or -1 not in found:
         return float(np.mean(list(found.values())))
@@ -95,17 +99,19 @@ def tune_offsets(scores: Doubles, groups: Sequence[Group]) -> Doubles:
 def tune_length(z: Doubles, lengths: Doubles, targets: Doubles, sources: Sequence[str]) -> float:
     """How much a text's length should add to the log odds z, so that inside sources they rank as the targets do.
 
-    Judged by the mean correlation of ranks and targets over sources (Spearman's, with targets as they are).
+    Judged by the mean correlation of ranks and targets over sources (Spearman's, with targets as they are); sources of
+    fewer than 30 texts are judged together.
     """
     unit = z.std() / max(float(lengths.std()), 1e-9)
-    names = np.asarray(sources)
+    sizes = Counter(sources)
+    names = np.array([source if sizes[source] >= _LEAST_RANKED else "" for source in sources])
     best, value = 0.0, -np.inf
     for factor in _LENGTHS:
         score = z + factor * unit * lengths
         found = []
-        for name in sorted(set(sources)):
+        for name in sorted(set(names.tolist())):
             inside = names == name
-            if inside.sum() >= 30 and targets[inside].std() > 0:
+            if targets[inside].std() > 0:
                 ranks = np.argsort(np.argsort(score[inside], kind="stable"), kind="stable")
                 found.append(float(np.corrcoef(ranks, targets[inside])[0, 1]))
         mean = float(np.mean(found)) if found else 0.0

@@ -1,9 +1,7 @@
 """How good a router is on prompts that it has not seen: labelled rows, GQR-Bench, and who should answer.
 
 GQR (arXiv 2505.14524) is the harmonic mean of two accuracies: prompts of law, finance and healthcare get their domain,
-and prompts of seven other data sets get none of the three. For routing (arXiv 2406.18665), prompts go to the strong
-model in the order of a score; the gap recovered at a share of calls is (quality - weak) / (strong - weak), APGR is its
-mean over the shares 0, 1, ... 100%, and CPT50 and CPT80 are the shares that recover 50 and 80%.
+and prompts of seven other data sets get none of the three. Who should answer is measured in local_or_cloud.py.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +18,17 @@ import numpy as np
 from edgemoe.errors import EdgeMoEError
 from edgemoe.routing.calibration import calibration_error
 from edgemoe.routing.heads import NONE, YES, Doubles
-from edgemoe.routing.router import STRONG, UNSAFE, Router
+from edgemoe.routing.local_or_cloud import Answered, Values, auc
+from edgemoe.routing.router import UNSAFE, Router
 from edgemoe.routing.rows import TEST, Row
 
 EXPERTS = ("law", "finance", "healthcare")
 ROUTING_SETS = ("llmrouter_dc", "routellm_gsm8k", "routellm_mmlu", "routerbench_arc_challenge", "routerbench_mbpp")
 
-Values = dict[str, Any]
-
 
 def evaluate_rows(router: Router, rows: Sequence[Row]) -> Values:
     """For each head its accuracy and calibration on rows of the split test, or on all if none is."""
-    tested = [row for row in rows if row.split == TEST] or list(rows)
+    tested = _tested(rows)
     found: Values = {}
     for head in router.labels:
         own = [(row, row.labels[head]) for row in tested if head in row.labels]
@@ -59,6 +56,19 @@ def evaluate_rows(router: Router, rows: Sequence[Row]) -> Values:
     return found
 
 
+def _tested(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.split == TEST] or list(rows)
+
+
+def answered_rows(rows: Sequence[Row]) -> list[Answered]:
+    """Those rows of the split test, or of all if none is, that two models have answered; each source is a set."""
+    return [
+        Answered(row.text, row.weak, row.strong, row.source)
+        for row in _tested(rows)
+        if row.weak is not None and row.strong is not None
+    ]
+
+
 def _binary(scores: Doubles, yes: np.ndarray[Any, Any]) -> Values:
     return {
         "AUC": auc(scores, yes),
@@ -67,24 +77,12 @@ def _binary(scores: Doubles, yes: np.ndarray[Any, Any]) -> Values:
     }
 
 
-def auc(scores: Doubles, yes: np.ndarray[Any, Any]) -> float:
-    """The probability that a yes scores above a no; 0.5 where one of them is missing."""
-    if yes.all() or not yes.any():
-        return 0.5
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    ones = int(yes.sum())
-    return float((ranks[yes].sum() - ones * (ones + 1) / 2) / (ones * (len(yes) - ones)))
-
-
 # Benchmarks
 
 
 def evaluate_benchmarks(router: Router, folder: Path) -> Values:
-    """GQR-Bench, routing, and abuse, on the test rows of the collected data in `folder`."""
+    """GQR-Bench and abuse, on the test rows of the collected data in `folder`."""
     found: Values = {"gqr": gqr(router, folder)}
-    if STRONG in router.labels:
-        found["routing"] = routing(router, folder)
     if UNSAFE in router.labels:
         bad = [r["text"] for r in _tests(folder, "unsafe")]
         good = [r["text"] for name in ("safe_social", "id", "background") for r in _tests(folder, name)]
@@ -138,38 +136,15 @@ def _by(key: str, results: Iterator[tuple[Values, bool]]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in groups.items()}
 
 
-def routing(router: Router, folder: Path) -> Values:
-    """For each set of questions that a weak and a strong model have answered: ours, and length alone."""
-    rows: dict[str, list[Values]] = defaultdict(list)
-    for name in ("routing_routellm", "routing_llmrouter", "routing_routerbench"):
-        for row in _tests(folder, name):
-            source = row["source"].split("/")[0]
-            if source in ROUTING_SETS:
-                rows[source].append(row)
-    sets = {name: _set(rows[name], lambda t: router.classify(t).strong_probability or 0.0) for name in ROUTING_SETS}
-    lengths = {name: _set(rows[name], len) for name in ROUTING_SETS}
-    mean = {k: float(np.mean([s[k] for s in sets.values()])) for k in ("APGR", "AUC", "CPT50", "CPT80")}
-    mean_length = {k: float(np.mean([s[k] for s in lengths.values()])) for k in mean}
-    return {"sets": sets, "length": lengths, "mean": mean, "mean of length": mean_length}
-
-
-def _set(rows: Sequence[Values], score: Callable[[str], float]) -> Values:
-    scores = np.array([score(row["text"]) for row in rows], np.float64)
-    weak, strong = (np.array([row[k] for row in rows], np.float64) for k in ("weak", "strong"))
-    found = recovered_gap(scores, weak, strong)
-    yes = strong > weak
-    probability = {"calibration error": calibration_error(scores, yes)} if scores.max() <= 1 else {}
-    return found | {"AUC": auc(scores, yes), "rows": len(rows)} | probability
-
-
-def recovered_gap(scores: Doubles, weak: Doubles, strong: Doubles) -> Values:
-    """APGR, CPT50 and CPT80 when the highest scores go to the strong model first."""
-    order = np.argsort(-scores, kind="stable")
-    gains = np.concatenate([[0.0], np.cumsum((strong - weak)[order])]) / (strong - weak).sum()
-    shares = np.arange(101) / 100
-    recovered = gains[np.round(shares * len(scores)).astype(int)]
-    needed = {f"CPT{p}": float(shares[np.argmax(recovered >= p / 100)]) for p in (50, 80)}
-    return {"APGR": float(recovered.mean())} | needed
+def answered(folder: Path) -> list[Answered]:
+    """The questions of five sets that a weak and a strong model have answered."""
+    rows: dict[str, list[Answered]] = {name: [] for name in ROUTING_SETS}
+    for file in ("routing_routellm", "routing_llmrouter", "routing_routerbench"):
+        for row in _tests(folder, file):
+            name = row["source"].split("/")[0]
+            if name in rows:
+                rows[name].append(Answered(row["text"], row["weak"], row["strong"], name))
+    return [prompt for found in rows.values() for prompt in found]
 
 
 def _tests(folder: Path, name: str) -> list[Values]:
@@ -179,7 +154,7 @@ def _tests(folder: Path, name: str) -> list[Values]:
 def _read(folder: Path, name: str) -> list[Values]:
     path = folder / f"{name}.jsonl"
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
     except (OSError, ValueError) as error:
         raise EdgeMoEError(f"{path} cannot be read: {error}; give the folder of the collected data") from error
 

@@ -1,9 +1,9 @@
 """A router as an ONNX file: int8 tables, and arithmetic that gives the same bits on every machine.
 
 A field of a head with gates g and embeddings e has the mean h = sum(g e) / sum(g). The table holds g e and g as int8,
-so both sums are integers, and floats of 32 bits add integers below 2^24 without an error. h is rounded to multiples of
-2^-16; the last layer multiplies integers in double precision, below 2^53, so that the order of its sums does not
-matter either. What remains are single divisions, multiplications and additions, which IEEE 754 defines to the bit.
+so both sums are integers of 32 bits: a row of ones times rows of the table. h is rounded to multiples of 2^-16; the
+last layer multiplies integers in double precision, below 2^53, so that the order of its sums does not matter either.
+What remains are single divisions, multiplications and additions, which IEEE 754 defines to the bit.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def to_onnx(model: RouterModel, about: dict[str, Any]) -> bytes:
     owner = np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
     graph.constant("gate_columns", owner.astype(np.int64))
     graph.constant("value_columns", np.arange(len(owner), dtype=np.int64) + len(tables))
-    graph.constant("rows", np.array([0], np.int64))
+    graph.constant("axis", np.array([0], np.int64))
+    graph.constant("row", np.array([1], np.int64))
+    graph.constant("one", np.ones((1, 1), np.uint8))
     floors = [0.0 if head.layers.rectified else -1e9 for head in model.heads]
     graph.constant("floor", np.asarray(floors)[owner])
     graph.constant("fraction", np.array(_FRACTION, np.float64))
@@ -76,7 +78,7 @@ def _table(layers: Layers) -> tuple[Int8, Int8, Doubles]:
     unit = gates.max() / _LARGEST
     whole = np.round(gates / unit).astype(np.int8)
     whole[0] = max(whole[0], 1)  # bucket 0 opens every field, so that no sum is 0
-    values = layers.embeddings * gates[:, None]
+    values = layers.embeddings * (whole * unit)[:, None]  # of the gates as they are kept, so that they cancel
     steps = np.maximum(_best_limits(values), 1e-9) / _LARGEST
     table = np.clip(np.round(values / steps), -_LARGEST, _LARGEST).astype(np.int8)
     return whole, table, steps / unit
@@ -96,9 +98,10 @@ def _best_limits(values: Doubles) -> Doubles:
 def _field(graph: Graph, name: str) -> str:
     """The means of one field, in steps of the table's columns."""
     found = graph.add("Gather", ["table", name], f"{name}_rows", axis=0)
-    floats = graph.add("Cast", [found], f"{name}_floats", to=1)
-    sums = graph.add("ReduceSum", [floats, "rows"], f"{name}_sums", keepdims=0)
-    exact = graph.add("Cast", [sums], f"{name}_exact", to=11)
+    shape = graph.add("Concat", ["row", graph.add("Shape", [name], f"{name}_count")], f"{name}_shape", axis=0)
+    ones = graph.add("Expand", ["one", shape], f"{name}_ones")
+    sums = graph.add("MatMulInteger", [ones, found], f"{name}_sums")  # pairs of products stay below 2^15, too
+    exact = graph.add("Cast", [graph.add("Squeeze", [sums, "axis"], f"{name}_flat")], f"{name}_exact", to=11)
     values = graph.add("Gather", [exact, "value_columns"], f"{name}_values", axis=0)
     gates = graph.add("Gather", [exact, "gate_columns"], f"{name}_gates", axis=0)
     return graph.add("Max", [graph.add("Div", [values, gates], f"{name}_mean"), "floor"], f"{name}_means")

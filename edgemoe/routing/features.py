@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgemoe import _native
+from edgemoe.errors import EdgeMoEError
 
 HEAD_CHARACTERS = 6_000
 TAIL_CHARACTERS = 2_000
@@ -56,7 +57,12 @@ class Corpus:
 
 
 def normalise(text: str) -> str:
-    """Both ends of a text in NFKC, case folded; halves of surrogate pairs become question marks."""
+    """Both ends of a text in NFKC, case folded; halves of surrogate pairs become question marks.
+
+    Raises EdgeMoEError for what is no text.
+    """
+    if not isinstance(text, str):
+        raise EdgeMoEError(f"a prompt must be text, not {type(text).__name__}: decode it first")
     if len(text) > HEAD_CHARACTERS + TAIL_CHARACTERS:
         text = f"{text[:HEAD_CHARACTERS]}\n{text[-TAIL_CHARACTERS:]}"
     if not text.isascii():

@@ -21,7 +21,8 @@ _SPLITS = (TRAIN, DEV, TEST)
 class Row:
     """A prompt; `labels` has a text (a class) or a number from 0 to 1 (a probability of yes) for some heads.
 
-    One that is not `judged` is trained on, but thresholds are not tuned on it.
+    One that is not `judged` is trained on, but thresholds are not tuned on it. `weak` and `strong` say how good
+    (0 to 1) two models' answers were; they are measured by, not learned from.
     """
 
     text: str
@@ -29,19 +30,21 @@ class Row:
     source: str = ""
     split: str = TRAIN
     judged: bool = True
+    weak: float | None = None
+    strong: float | None = None
 
 
 def read_rows(paths: Iterable[str | Path], head: str) -> list[Row]:
     """Rows of JSON lines with `text`, and `label` (of `head`) or `labels` (an object: head to label).
 
-    `source` says where a row is from, `judged` may be false, `split` is train, dev or test; without one, a tenth of the
-    texts is dev, by a hash of the normalised text. Raises EdgeMoEError for a line that is none of this, with its
-    number.
+    `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `split` is
+    train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised text. Raises
+    EdgeMoEError for a line that is none of this, with its number.
     """
     rows = []
     for path in map(Path, paths):
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 is no end of a line
         except OSError as error:
             raise EdgeMoEError(f"{path} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
@@ -69,14 +72,19 @@ def _row(line: str, head: str, where: str) -> Row:
     split = value.get("split") or (DEV if _tenth(text) else TRAIN)
     if split not in _SPLITS:
         raise EdgeMoEError(f"{where}: the split {split!r} is none of {', '.join(_SPLITS)}")
-    return Row(text, labels, str(value.get("source", "")), split, bool(value.get("judged", True)))
+    scores = [value.get("weak"), value.get("strong")]
+    if any(score is not None and not _is_share(score) for score in scores):
+        raise EdgeMoEError(f"{where}: weak and strong must be numbers from 0 to 1, not {scores[0]!r} and {scores[1]!r}")
+    return Row(text, labels, str(value.get("source", "")), split, bool(value.get("judged", True)), *scores)
 
 
 def _is_label(label: object) -> bool:
-    if isinstance(label, (int, float)):  # true and false are 1 and 0
-        return math.isfinite(label) and 0 <= label <= 1
-    return isinstance(label, str) and 0 < len(label) <= 100
+    return _is_share(label) or (isinstance(label, str) and 0 < len(label) <= 100)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and 0 <= value <= 1  # true and false are 1 and 0
 
 
 def _tenth(text: str) -> bool:
-    return xxhash.xxh3_64_intdigest(" ".join(normalise(text).split())) % 10 == 0
+    return xxhash.xxh3_64_intdigest(" ".join(normalise(text).split()).encode()) % 10 == 0
