@@ -181,7 +181,7 @@ WRONG = {
     "[cloud.v]": r"line 1: \[cloud.v\] needs base_url",
     '[cloud.v]\nbase_url = "https://x.org/v1"': r"\[cloud.v\] needs model",
     CLOUD.replace("vendor", "small") + "[local.small]": "line 1: 'small' is also the name of a local model",
-    CLOUD.replace("base_url", "base-url"): r"needs base_url",
+    CLOUD.replace("base_url", "base-url"): r"line 2: \[cloud.vendor\] has no key 'base-url': did you mean base_url\?",
     CLOUD + "in_price = 1": r"line 7: \[cloud.vendor\] has no key 'in_price': did you mean input_price\?",
     CLOUD.replace("= 0.5", "= -0.5"): "line 5: cloud.vendor.input_price must be a number from 0 to 1e.09, not -0.5",
     CLOUD.replace("= 0.5", '= "0.5"'): "line 5: cloud.vendor.input_price must be a number",

@@ -57,6 +57,8 @@ class Table:
     def need(self, key: str, check: Check[T]) -> T:
         """As `take`, for a key that must be there."""
         if key not in self._values:
+            if written := nearest(key, self._values, cutoff=0.8):
+                raise self.error(written, f"{self._title()} has no key {written!r}: did you mean {key}?")
             raise self.error(None, f"{self._title()} needs {key}")
         return self.take(key, check)
 
