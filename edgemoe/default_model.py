@@ -1,4 +1,4 @@
-"""What comes with edgemoe in its folder of models: the small model, and a text to calibrate with."""
+"""What comes with edgemoe in its folder of models: the small model, a text to calibrate with, and the prompt router."""
 
 from __future__ import annotations
 
@@ -24,6 +24,24 @@ def calibration_text_path() -> Path:
         ModelError: when this installation came without one.
     """
     return _find("calibration.txt", "text to calibrate with: name one")
+
+
+def router_path() -> Path:
+    """The prompt router to use when none is named.
+
+    Raises:
+        ModelError: when this installation came without one.
+    """
+    return _find("router.onnx", "prompt router: name one, or make it with edgemoe route train")
+
+
+def prompts_path() -> Path:
+    """Prompts that stand for those of a user who names none, as JSON lines.
+
+    Raises:
+        ModelError: when this installation came without them.
+    """
+    return _find("prompts.jsonl", "prompts to calibrate with: name a file of them")
 
 
 def _find(pattern: str, what: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -45,6 +47,7 @@ SMALLER = (
     (r"--runtime=\d+", "--runtime=1"),
     (r"--seconds \d+", "--seconds 1"),
     (r"\bedgemoe (pack|unpack)\b", r"edgemoe \1 --overwrite"),
+    (r"\broute init\b( --force)?", "route init --force"),
 )
 CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
 ENGLISH = "The ferry left the harbour at noon, and the children waved until it was gone behind the rocks. "
@@ -86,6 +89,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "model.gguf", "qwen3moe", expert_type="Q8_0")
     write_model(folder / "other.gguf", "qwen3moe", expert_type="Q8_0", seed=1)
     (folder / "english.txt").write_text(ENGLISH * 60)
+    (folder / "prompts.jsonl").write_text("".join(map(labelled_prompt, range(120))))
+    (folder / "answers.jsonl").write_text("".join(map(known_answer, range(8))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -97,6 +102,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def labelled_prompt(i: int) -> str:
+    label, words = (("sql", "how many orders"), ("retrieve", "what does our policy say"), ("none", "good day"))[i % 3]
+    return json.dumps({"text": f"{words} number {i}", "label": label}) + "\n"
+
+
+def known_answer(i: int) -> str:
+    """Half of them are in any text, and half in none."""
+    return json.dumps({"text": f"Tell me a story, please, number {i}.", "answer": "a" if i % 2 else "xylophone"}) + "\n"
+
+
 def program(path: Path, arguments: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}\n')
@@ -106,7 +121,7 @@ def program(path: Path, arguments: str) -> None:
 def run(command: list[str], folder: Path) -> None:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # Threads that wait asleep: the machine may be busy with other tests.
-    homes = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    homes = {name: str(folder) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
     environment = os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
         command, cwd=folder, env=environment, input="Hello.\n", capture_output=True, text=True, timeout=900, check=False
@@ -178,7 +193,7 @@ def test_every_block_has_a_language(page: Path) -> None:
 
 
 def help_of(verb: str) -> str:
-    arguments = [verb, "--help"] if verb else ["--help"]
+    arguments = [*verb.split(), "--help"]
     shown = CliRunner().invoke(cli, arguments, prog_name="edgemoe", terminal_width=100)
     assert shown.exit_code == 0, shown.output
     return f"```text\n{shown.output}```\n"
@@ -208,7 +223,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "architectures": list_of_architectures,
     "tests": list_of_tests,
 }
-_MARKED = re.compile(r"(<!-- (\w+)(?:: ?(\w*))? -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- (\w+)(?:: ?([\w ]*?))? -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
 def regenerated(text: str) -> str:
@@ -223,7 +238,8 @@ def test_generated_parts_are_current(page: Path) -> None:
 
 def test_every_verb_has_its_help() -> None:
     shown = {match[3] for match in _MARKED.finditer((ROOT / "docs/cli.md").read_text()) if match[2] == "help"}
-    assert shown == {"", *VERBS}
+    inner = {f"route {name}" for name in cli.get_command(click.Context(cli), "route").commands}
+    assert shown == {"", *VERBS, *inner}
 
 
 def test_every_counter_is_explained() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgemoe.bench.measure import Measurement
 from edgemoe.bench.peers import Peer
 from edgemoe.errors import EdgeMoEError, WriteError
+
+if TYPE_CHECKING:
+    from edgemoe.bench.report import Report
 
 SUFFIXES = (".png", ".html")
 
@@ -32,10 +36,14 @@ def write_plot(path: Path, model: str, results: Sequence[Measurement], peers: Se
         EdgeMoEError: as `check_plot` does.
         WriteError: the file cannot be written.
     """
-    check_plot(path)
     from edgemoe.bench.report import make_report
 
-    report = make_report(model, results, peers)
+    write_report(path, make_report(model, results, peers))
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Draws a report. Raises what `write_plot` raises."""
+    check_plot(path)
     try:
         if path.suffix.lower() == ".png":
             from edgemoe.bench.plot_png import save

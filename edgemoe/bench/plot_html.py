@@ -65,10 +65,12 @@ def page(report: Report) -> str:
         )
     for heat in report.maps:
         parts += [f"<h3>{escape(heat.name)}: {heat.mean:.2f} bits on average</h3>", svg.heat_map(heat, report.top_bits)]
-    parts += ["<h2>Figures</h2>", *_tables(report)]
+    if report.results:
+        parts += ["<h2>Figures</h2>", *_tables(report)]
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>edgemoe bench: {name}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{name}: '
+        f"{escape(report.subject)}</title>\n"
         f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
 
@@ -80,8 +82,10 @@ def _legend(chart: Chart) -> str:
             sample = '<path class="level" d="M0 7h28"/>'
         else:
             kind = "line peer" if line.peer else "line"
-            sample = f'<path class="{kind} {svg.series(number)}" d="M0 7h28"/><g transform="translate(14 7)">'
-            sample += f'<path class="mark {svg.series(number)}" d="{svg.marker(number)}"/></g>'
+            sample = f'<path class="{kind} {svg.series(number)}" d="M0 7h28"/>'
+            if not chart.curves:
+                sample += f'<g transform="translate(14 7)"><path class="mark {svg.series(number)}" '
+                sample += f'd="{svg.marker(number)}"/></g>'
         entries.append(f'<li><svg viewBox="0 0 28 14" aria-hidden="true">{sample}</svg>{escape(line.name)}</li>')
     return f'<ul class="legend">{"".join(entries)}</ul><p>{escape(chart.y)}</p>'
 

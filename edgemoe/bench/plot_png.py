@@ -24,23 +24,25 @@ _DPI = 150
 
 def save(report: Report, path: Path) -> None:
     """Writes `report` as a PNG. Raises OSError."""
-    draw(report).savefig(path, metadata={"Title": f"{report.model}: speed, time and experts in memory"})
+    draw(report).savefig(path, metadata={"Title": f"{report.model}: {report.subject}"})
 
 
 def draw(report: Report) -> Figure:
-    """The figure: charts, then bars, then maps, two in a row."""
+    """The figure: charts, three in a row, then bars, then maps, two in a row."""
+    charts = [report.charts[i : i + 3] for i in range(0, len(report.charts), 3)]
     maps = [report.maps[i : i + 2] for i in range(0, len(report.maps), 2)]
-    heights = [3.7]
+    heights = [3.7] * len(charts)
     heights += [0.95 + 0.34 * len(report.bars)] if report.bars else []
     heights += [max(0.9 + min(0.2 * max(len(heat.bits) for heat in row), 4.0), 1.7) for row in maps]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), dpi=_DPI, layout="constrained")
     figure.suptitle(report.model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.09)
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for axes, chart in zip(rows[0].subplots(1, len(report.charts), squeeze=False)[0], report.charts, strict=True):
-        _draw_chart(axes, chart)
+    for row, drawn in zip(rows, charts, strict=False):
+        for axes, chart in zip(row.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+            _draw_chart(axes, chart)
     if report.bars:
-        _draw_bars(rows[1].subplots(), report.bars)
+        _draw_bars(rows[len(charts)].subplots(), report.bars)
     for row, heats in zip(rows[len(heights) - len(maps) :], maps, strict=True):
         _draw_maps(row, heats, report.top_bits)
     return figure
@@ -60,18 +62,18 @@ def _draw_chart(axes: Any, chart: Chart) -> None:
         if line.level is not None:
             axes.axhline(line.level, color="#777777", linestyle=":", linewidth=1.5, label=line.name)
             continue
-        marker, style = _MARKERS[own % len(_MARKERS)], "--" if line.peer else "-"
+        marker, style = "" if chart.curves else _MARKERS[own % len(_MARKERS)], "--" if line.peer else "-"
         own += 1
         places, values = zip(*line.points, strict=True)
         axes.plot(places, values, style, marker=marker, color=colour, linewidth=1.8, markersize=6, label=line.name)
-        for place, value in line.points:
+        for place, value in [] if chart.curves else line.points:
             away = -14 if chart.crowded(place, value) else 7
             place_of = {"xytext": (0, away), "textcoords": "offset points", "ha": "center"}
             label = axes.annotate(f"{value:.3g}", (place, value), fontsize=8, color=colour, **place_of)
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     axes.set_xlabel(chart.x, fontsize=9)
     axes.set_ylabel(chart.y, fontsize=9)
-    axes.set_ylim(0, 1.18 * chart.largest)
+    axes.set_ylim(0, (1.05 if chart.curves else 1.18) * chart.largest)
     axes.margins(x=0.08)
     if chart.marks:
         axes.set_xticks(chart.marks)

@@ -28,13 +28,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over an axis `x`, from zero in `y`. `marks` are the places of x that were measured, if they are few."""
+    """Lines over an axis `x`, from zero in `y`.
+
+    `marks` are the places of x that were measured, if they are few. The points of `curves` are many: they have no mark
+    and no figure of their own.
+    """
 
     title: str
     x: str
     y: str
     lines: list[Line]
     marks: list[float] | None = None
+    curves: bool = False
 
     @property
     def largest(self) -> float:
@@ -81,14 +86,15 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is drawn of one benchmark."""
+    """Everything that is drawn of one benchmark; `subject` says what it is about."""
 
     model: str
     results: Sequence[Measurement]
     charts: list[Chart]
-    bars: list[Bar]
-    maps: list[HeatMap]
+    bars: list[Bar] = field(default_factory=list)
+    maps: list[HeatMap] = field(default_factory=list)
     peers: Sequence[Peer] = field(default=())
+    subject: str = "speed, time and experts in memory"
 
     @property
     def top_bits(self) -> float:

@@ -32,7 +32,7 @@ def marker(number: int) -> str:
 
 
 def chart(drawn: Chart) -> str:
-    """A line chart from zero; each point has a title with its values."""
+    """A line chart from zero; each point, of curves each line, has a title with its values."""
     points = [point for line in drawn.lines for point in line.points]
     xs = [x for x, _ in points if x is not None]
     x_ticks = [0.0, *(drawn.marks or [])] if drawn.marks else ticks(max(xs, default=1.0))
@@ -67,7 +67,10 @@ def chart(drawn: Chart) -> str:
 
 def _line(line: Line, number: int, places: Sequence[tuple[float, float]], drawn: Chart) -> str:
     path = " ".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    parts = [f'<polyline class="line {series(number)}{" peer" if line.peer else ""}" points="{path}"/>']
+    name = f"<title>{escape(line.name)}</title>" if drawn.curves else ""
+    parts = [f'<polyline class="line {series(number)}{" peer" if line.peer else ""}" points="{path}">{name}</polyline>']
+    if drawn.curves:
+        return parts[0]
     for (x, y), (at, value) in zip(places, line.points, strict=True):
         title = escape(f"{line.name}: {value:.4g} {drawn.y} at {at:.3g} ({drawn.x})")
         shape = f'<path class="mark {series(number)}" d="{marker(number)}"><title>{title}</title></path>'

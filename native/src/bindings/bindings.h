@@ -15,5 +15,6 @@ void bind_model(nanobind::module_& m);
 void bind_engine(nanobind::module_& m);
 void bind_machine(nanobind::module_& m);
 void bind_codec(nanobind::module_& m);
+void bind_routing(nanobind::module_& m);
 
 }  // namespace edgemoe

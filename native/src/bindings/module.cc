@@ -85,6 +85,7 @@ NB_MODULE(_native, m) {
   bind_engine(m);
   bind_machine(m);
   bind_codec(m);
+  bind_routing(m);
 }
 
 }  // namespace edgemoe

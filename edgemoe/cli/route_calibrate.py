@@ -1,0 +1,111 @@
+"""`edgemoe route calibrate`: which prompts are worth a strong model's price."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgemoe.cli import options
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DAYS = {"day": 1, "week": 7, "month": 30}
+
+
+@click.command()
+@click.argument("prompts", nargs=-1, type=_FILE)
+@click.option("--cloud-share", type=click.FloatRange(0, 1), metavar="SHARE", help="Send this share to the cloud: 0.2.")
+@click.option("--budget", metavar="MONEY/day", help="Spend at most this: 1.50/day, also /week and /month.")
+@click.option("--prompts-per-day", type=click.FloatRange(min=0, min_open=True), metavar="N", help="For --budget.")
+@click.option(
+    "--input-price",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="PRICE",
+    help="Of a million tokens of prompts.",
+)
+@click.option(
+    "--output-price",
+    type=click.FloatRange(min=0),
+    metavar="PRICE",
+    help="Of a million tokens of answers; for --budget.",
+)
+@click.option(
+    "--answer-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=300,
+    show_default=True,
+    help="How long an answer is taken to be.",
+)
+@click.option("--router", type=_FILE, help="A router.  [default: the one that comes with edgemoe]")
+@options.as_json
+def calibrate(
+    prompts: tuple[Path, ...],
+    cloud_share: float | None,
+    budget: str | None,
+    prompts_per_day: float | None,
+    input_price: float,
+    output_price: float | None,
+    answer_tokens: int,
+    router: Path | None,
+    as_json: bool,
+) -> None:
+    """Find the threshold that sends a share of prompts to the cloud, or as many as a budget pays for.
+
+    PROMPTS are your own, JSON lines with "text"; without them, prompts that come with edgemoe stand in for them. What
+    is printed last is a line for the configuration. Prompts that need a strong model at least as probably as the
+    threshold says go to the cloud, if privacy and rules let them.
+
+    \b
+    Examples: edgemoe route calibrate --cloud-share 0.2
+              edgemoe route calibrate --budget 1.50/day --output-price 10 --prompts-per-day 500
+    """
+    from edgemoe.default_model import prompts_path
+    from edgemoe.routing.router import Router
+    from edgemoe.routing.rows import read_rows
+    from edgemoe.routing.threshold import Prices, for_cost, for_share, probabilities
+
+    if (cloud_share is None) == (budget is None):
+        raise click.UsageError("give one of --cloud-share and --budget")
+    if budget is not None and (not output_price or prompts_per_day is None):
+        raise click.UsageError("--budget needs --output-price (of a million tokens) and --prompts-per-day")
+    money = _a_day(budget) if budget is not None else None
+    texts = [row.text for row in read_rows(prompts or (prompts_path(),), "label")]
+    scores = probabilities(Router(router), texts)
+    costs = list(map(Prices(input_price, output_price or 0.0, answer_tokens).of, texts))
+    if money is None:
+        found = for_share(scores, cloud_share or 0.0, costs)
+    else:
+        found = for_cost(scores, costs, money / (prompts_per_day or 1.0))
+    values: dict[str, Any] = asdict(found)
+    if prompts_per_day is not None:
+        values["cost a day"] = found.cost * prompts_per_day
+    _print(values, as_json)
+
+
+def _a_day(text: str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(day|week|month)\s*", text)
+    if not match:
+        raise click.BadParameter(f"{text!r} is no budget: write 1.50/day", param_hint="--budget")
+    return float(match[1]) / _DAYS[match[2]]
+
+
+def _print(values: dict[str, Any], as_json: bool) -> None:
+    from edgemoe.cli.console import print_json, print_rows
+
+    if as_json:
+        print_json(values)
+        return
+    rows = [
+        ("to the cloud", f"{values['share']:.1%} of {values['prompts']} prompts"),
+        ("cost of a prompt", f"{values['cost']:.6f}"),
+    ]
+    if "cost a day" in values:
+        rows.append(("cost a day", f"{values['cost a day']:.2f}"))
+    print_rows(rows if values["cost"] else rows[:1])
+    click.echo(f"threshold = {values['value']}")
