@@ -9,6 +9,7 @@ import click
 
 from edgemoe.cli import options
 from edgemoe.cli.route_calibrate import calibrate
+from edgemoe.cli.route_simulate import simulate
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -25,6 +26,7 @@ def command() -> None:
 
 
 command.add_command(calibrate)
+command.add_command(simulate)
 
 
 @command.command()
