@@ -11,6 +11,7 @@ from edgemoe.cli import options
 from edgemoe.cli.route_calibrate import calibrate
 from edgemoe.cli.route_confidence import confidence
 from edgemoe.cli.route_policy import decide, explain, feedback, init, short
+from edgemoe.cli.route_simulate import simulate
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -161,5 +162,5 @@ def evaluate(
         print_evaluation(found)
 
 
-for verb in (calibrate, confidence, decide, explain, feedback, init):
+for verb in (calibrate, confidence, decide, explain, feedback, init, simulate):
     command.add_command(verb)

@@ -18,17 +18,21 @@ Vector = npt.NDArray[np.float64]
 
 MOST_ROUTES = 8
 
-_SHARED, _OWN = 10.0, 60.0
-"""L of beta and of each gamma."""
+_SHARED, _OWN = (3.0, 30.0), (5.0, 240.0)
+"""L of beta and of each gamma: of an embedding's constant, and of all else. So it is quickly known which route is good
+on the whole, and believed late that it is only good for some prompts."""
 
 
 class Regression:
-    """For embeddings of `size` numbers. `precision` is A, `moment` b: a block for beta, then one for each of `routes`."""
+    """For embeddings of `size` numbers, the first of them constant.
+
+    `precision` is A and `moment` b: a block for beta, then one for each of `routes`.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.routes: list[str] = []
-        self.precision: Vector = np.eye(size) * _SHARED
+        self.precision: Vector = _prior(size, _SHARED)
         self.moment: Vector = np.zeros(size)
         self.count = 0
         self._solution: tuple[Vector, Vector] | None = None
@@ -64,8 +68,9 @@ class Regression:
                 raise EdgeMoEError(f"feedback knows {known}: there is no room for {route}, reset it")
             self.routes.append(route)
             old, length = self.precision, len(self.moment)
-            self.precision = np.eye(length + self.size) * _OWN
+            self.precision = np.zeros((length + self.size, length + self.size))
             self.precision[:length, :length] = old
+            self.precision[length:, length:] = _prior(self.size, _OWN)
             self.moment = np.append(self.moment, np.zeros(self.size))
             self._solution = None
         first = self.size * (1 + self.routes.index(route))
@@ -77,3 +82,8 @@ class Regression:
             inverse = np.linalg.inv(self.precision)
             self._solution = inverse, inverse @ self.moment
         return self._solution
+
+
+def _prior(size: int, precisions: tuple[float, float]) -> Vector:
+    constant, rest = precisions
+    return np.diag([constant] + [rest] * (size - 1))

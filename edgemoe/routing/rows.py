@@ -22,8 +22,8 @@ class Row:
     """A prompt; `labels` has a text (a class) or a number from 0 to 1 (a probability of yes) for some heads.
 
     One that is not `judged` is trained on, but thresholds are not tuned on it. `weak` and `strong` say how good
-    (0 to 1) two models' answers were, `scores` those of any number of models (None where nobody knows); they are measured
-    by, not learned from.
+    (0 to 1) two models' answers were, `scores` those of any number of models (None where nobody knows); they are
+    measured by, not learned from.
     """
 
     text: str
@@ -39,9 +39,9 @@ class Row:
 def read_rows(paths: Iterable[str | Path], head: str) -> list[Row]:
     """Rows of JSON lines with `text`, and `label` (of `head`) or `labels` (an object: head to label).
 
-    `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `scores` a
-    list of such (or null), `split` is train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised text. Raises
-    EdgeMoEError for a line that is none of this, with its number.
+    `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `scores` is
+    a list of such, `split` is train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised
+    text. Raises EdgeMoEError for a line that is none of this, with its number.
     """
     rows = []
     for path in map(Path, paths):
