@@ -173,15 +173,9 @@ def test_topics_of_few_rows_are_none() -> None:
     assert train_router(rows, HASHING, Options()).heads[0].topics is None
 
 
-def test_other_labels_stand_together_against_experts() -> None:
-    rows = prompts(0)
-    [head, *_] = train_router(rows, HASHING, Options(experts=("food",))).heads
-    assert set(head.open) == {"cars", "none"}
-    assert [offset for label, offset in zip(head.labels, head.offsets, strict=True) if label != "food"] == [0, 0]
-    with pytest.raises(EdgeMoEError, match="no row has the label boats"):
-        train_router(rows, HASHING, Options(experts=("boats",)))
-    with pytest.raises(EdgeMoEError, match="cars cannot be both"):
-        train_router(rows, HASHING, Options(experts=("cars",), open_labels=("cars",)))
+def test_an_open_label_that_no_row_has_is_refused() -> None:
+    with pytest.raises(EdgeMoEError, match="no row has the open label boats"):
+        train_router(prompts(0), HASHING, Options(open_labels=("boats",)))
 
 
 def test_the_same_rows_and_seed_give_the_same_file_with_any_threads() -> None:

@@ -58,13 +58,6 @@ def classify(prompts: tuple[str, ...], router: Path | None, as_json: bool) -> No
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The router.")
 @click.option("--head", default="domain", show_default=True, help="What `label` in DATA is the label of.")
 @click.option("--open", "open_labels", multiple=True, metavar="LABEL", help="As 'none': all that is no other label.")
-@click.option(
-    "--expert",
-    "experts",
-    multiple=True,
-    metavar="LABEL",
-    help="Tune thresholds for these labels alone.  [default: all]",
-)
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed and rows give the same file.")
 @click.option("--buckets", type=click.IntRange(256, 1 << 20), default=1 << 17, show_default=True, help="For n-grams.")
 @click.option("--passes", type=click.FloatRange(min=0.1), default=6, show_default=True, help="Over the rows.")
@@ -74,7 +67,6 @@ def train(
     output: Path,
     head: str,
     open_labels: tuple[str, ...],
-    experts: tuple[str, ...],
     seed: int,
     buckets: int,
     passes: float,
@@ -83,9 +75,8 @@ def train(
     """Train a router on DATA: JSON lines with "text" and "label" (or "labels", an object of heads and their labels).
 
     A label is a text (one of several classes) or a number from 0 to 1 (a probability). The label "none" is for
-    prompts that belong to no class. To take a prompt for an expert's that is none costs most: name such labels with
-    --expert, and others win wherever they are likelier together. "source" says where a line is from; thresholds are
-    tuned on sources that were held out. "split" is train, dev or test; lines of test are not used.
+    prompts that belong to no class. "source" says where a line is from; thresholds are tuned on sources that were
+    held out. "split" is train, dev or test; lines of test are not used.
 
     Example: edgemoe route train prompts.jsonl -o mine.onnx --head tool
     """
@@ -97,7 +88,7 @@ def train(
     from edgemoe.routing.training import Options, train_router
 
     rows = read_rows(data, head)
-    chosen = Options(seed, open_labels, experts, passes=passes, threads=threads or processors())
+    chosen = Options(seed, open_labels, passes=passes, threads=threads or processors())
     with working("training"):
         model = train_router(
             rows, Hashing(buckets), chosen, lambda message: click.echo(f"edgemoe: {message}", err=True)

@@ -133,14 +133,11 @@ class Classes(Problem):
         weights = frequencies(y.tolist(), sources, {}, power=0.5)
         scale = calibration.temperature(logits, y, weights)
         p = softmax(logits * scale)
-        experts = [label for label in self.options.experts if label in self.labels]
-        opened = tuple(label for label in self.labels if label not in experts) if experts else self.open
-        closed = [k for k, label in enumerate(self.labels) if label not in opened]
+        closed = [k for k in range(len(self.labels)) if k not in self.open_ids]
         offsets = np.zeros(len(self.labels))
         report: dict[str, Any] = {"left out as doubtful": doubtful, "rows": dict(Counter(self.labels[k] for k in y))}
-        if opened:
-            rest = [k for k in range(len(self.labels)) if k not in closed]
-            columns = [p[:, closed], p[:, rest].sum(axis=1, keepdims=True)]
+        if self.open:
+            columns = [p[:, closed], p[:, self.open_ids].sum(axis=1, keepdims=True)]
             scores = np.log(np.maximum(np.concatenate(columns, axis=1), 1e-12))
             places = np.array([closed.index(k) if k in closed else -1 for k in y])
             groups = calibration.groups_of(places, sources, [-1])
@@ -148,4 +145,4 @@ class Classes(Problem):
             found = calibration.recalls(scores, groups, offsets[closed])
             report["recall"] = {"open" if k < 0 else self.labels[closed[k]]: round(v, 4) for k, v in found.items()}
             report["harmonic mean"] = round(calibration.harmonic_mean(found), 4)
-        return Head(self.name, self.labels, layers, opened, tuple(offsets.tolist()), scale, report=report)
+        return Head(self.name, self.labels, layers, self.open, tuple(offsets.tolist()), scale, report=report)

@@ -17,13 +17,11 @@ from edgemoe.routing.rows import Row
 class Options:
     """How heads are trained; what is not here was chosen by measurement (docs/decisions.md).
 
-    `open_labels` are as wide as `NONE`. Thresholds are tuned for the `experts`, against which all other labels stand
-    together; without any, for all labels that are not open.
+    `open_labels` are as wide as `NONE`.
     """
 
     seed: int = 1
     open_labels: tuple[str, ...] = ()
-    experts: tuple[str, ...] = ()
     teachers: int = 2
     passes: float = 6
     threads: int = 1

@@ -8,7 +8,7 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.routing.classes import Classes
 from edgemoe.routing.features import Hashing
 from edgemoe.routing.fitting import Options
-from edgemoe.routing.heads import NONE, RouterModel
+from edgemoe.routing.heads import RouterModel
 from edgemoe.routing.probability import Probability
 from edgemoe.routing.rows import DEV, TRAIN, Row
 
@@ -28,10 +28,8 @@ def train_router(
     if not kinds:
         raise EdgeMoEError('no row has a label: write {"text": ..., "label": ...} on each line')
     known = {label for row in kept for label in row.labels.values()}
-    if wrong := [label for label in (*options.open_labels, *options.experts) if label not in known]:
-        raise EdgeMoEError(f"no row has the label {', '.join(wrong)}: which do you mean?")
-    if both := {*options.open_labels, NONE} & set(options.experts):
-        raise EdgeMoEError(f"{', '.join(both)} cannot be both open and an expert's")
+    if wrong := [label for label in options.open_labels if label not in known]:
+        raise EdgeMoEError(f"no row has the open label {', '.join(wrong)}: which do you mean?")
     heads = []
     for name, has_classes in kinds.items():
         labels = [row.labels.get(name) for row in kept]
