@@ -18,7 +18,7 @@ from edgemoe.cloud import Endpoint, Ledger
 from edgemoe.config import Budget, CloudModel, Condition, Config, LocalModel, Rule, Weights
 from edgemoe.routing.decider import Decider, last_prompt, text_of
 from edgemoe.routing.policy import Decision, Facts, decide, escalation, local_model
-from routers import EASY_CODE, EASY_STORY, HARD_CODE, HARD_STORY, HARMFUL_PROMPT, write_router
+from routers import EASY_CODE, EASY_STORY, HARD, HARD_CODE, HARD_STORY, HARMFUL_PROMPT, write_router
 
 
 def cloud(name: str = "big", **options: Any) -> CloudModel:
@@ -333,8 +333,10 @@ def test_decide_prints_a_line_for_each(file: Path) -> None:
 
 def test_explain_prints_scores_words_rule_and_cost(file: Path) -> None:
     shown = run("explain", f"{HARD_CODE} for jane@example.com", "--config", file)
-    for part in ("local, default", "personal data", "an e-mail address", "words for strong yes", "theorem +", "0.0000"):
+    for part in ("local, default", "personal data", "an e-mail address", "words for strong yes", "0.0000"):
         assert part in shown
+    [strong] = [line for line in shown.splitlines() if line.startswith("words for strong yes")]
+    assert any(f"{word} +" in strong for word in HARD), strong
     assert "jane@example.com" not in shown.replace("jane@example.com +", "").split("words for")[0]
     found = json.loads(run("explain", HARD_CODE, "--config", file, "--json"))
     assert found["cost"] == pytest.approx(0.003, abs=1e-4)
