@@ -36,7 +36,7 @@ from edgemoe.routing.router import Router
 
 _FEW = 50
 """Prompts; before there are so many, the caller's price holds."""
-_ALPHA = 0.1
+_ALPHA = 0.3
 _NORM = 1.5  # of the part of an embedding that is not constant, on the mean
 _CLIP = 3.0
 _STEPS = 40
