@@ -134,6 +134,50 @@ def fields(data: bytes):
             i += size
 
 
+def exams(seed: int, count: int = 400) -> list[Row]:
+    """Questions of two exams: the small model fails at cars, and of the rest at long ones."""
+    draw = random.Random(seed)
+    rows = []
+    for i in range(count):
+        topic = draw.choice(["food", "cars", "none"])
+        size = draw.randint(8, 30)
+        text = " ".join(draw.choice([*TOPICS[topic], "the", "and", "is", "my"]) for _ in range(size))
+        fails = {"food": 0.1, "cars": 0.8, "none": size / 60}[topic] > draw.random()
+        source = "chat" if topic == "none" else f"exam/{topic}"
+        rows.append(Row(text, {"strong": float(fails)}, source, ("train", "train", "dev")[i % 3]))
+    return rows
+
+
+def test_a_probability_depends_on_topics_that_sources_name(tmp_path: Path) -> None:
+    model = train_router(exams(0), HASHING, Options())
+    [head] = model.heads
+    assert head.topics is not None
+    cars, food, other = head.topics.effects
+    assert cars > 0 > food
+    assert other == 0
+    path = tmp_path / "router.onnx"
+    path.write_bytes(to_onnx(model, {}))
+    router = Router(path)
+    assert router.labels == {"strong": ("no", "yes")}
+    fresh = exams(1, 200)
+    found = evaluate_rows(router, fresh)
+    assert found["strong"]["AUC"] > 0.75
+    floats = head.logits(corpus_of([row.text for row in fresh], HASHING))
+    file = np.array([router.logits(row.text) for row in fresh])
+    assert file.shape == floats.shape
+    assert np.abs(floats - file).max() < 0.1 * floats.std()
+
+
+def test_topics_of_few_rows_are_none() -> None:
+    rows = [Row(row.text, row.labels, "exam/cars" if i < 3 else "", row.split) for i, row in enumerate(exams(0, 120))]
+    assert train_router(rows, HASHING, Options()).heads[0].topics is None
+
+
+def test_an_open_label_that_no_row_has_is_refused() -> None:
+    with pytest.raises(EdgeMoEError, match="no row has the open label boats"):
+        train_router(prompts(0), HASHING, Options(open_labels=("boats",)))
+
+
 def test_the_same_rows_and_seed_give_the_same_file_with_any_threads() -> None:
     rows = prompts(0, 120)
     files = [to_onnx(train_router(rows, HASHING, Options(seed=s, threads=t)), {}) for s, t in ((5, 1), (5, 3), (6, 1))]

@@ -145,29 +145,23 @@ def _benchmark_questions(folder: Path, licence: str) -> Iterator[Row]:
 
 
 def strong_rows(folder: Path, licence: str) -> Iterator[Row]:
-    """Rows for the head strong.
+    """Rows for the head strong; MMLU's subjects are topics.
 
     Dev rows say whether the strong model was better. Train rows have 0.5 + 0.5 of how much better, less the mean of
-    their benchmark, with less noise: half of it is the difference between several big and small models, or for MMLU
-    the mean of the subject.
+    their benchmark; where several big and small models have answered, half of it is their difference, which has less
+    noise.
     """
     rows = []
     for family in ("routellm", "llmrouter", "routerbench"):
         rows += [(family, row) for row in read(folder, f"routing_{family}.jsonl", licence)]
     trained = [(family, row) for family, row in rows if row["split"] == "train"]
     gaps, others = _centred(trained, _gap), _centred(trained, _models_gap)
-    subjects: dict[str, list[float]] = defaultdict(list)
-    for (_, row), gap in zip(trained, gaps, strict=True):
-        subjects[row["source"]].append(gap)
     for (_, row), gap, other in zip(trained, gaps, others, strict=True):
-        if "/" in row["source"]:
-            found = subjects[row["source"]]
-            other = sum(found) / (len(found) + 20)
         target = 0.5 + 0.25 * (gap + other)
-        yield labelled(row, row["source"].split("/")[0], strong=round(min(max(target, 0.0), 1.0), 4))
+        yield labelled(row, row["source"], strong=round(min(max(target, 0.0), 1.0), 4))
     for _, row in rows:
         if row["split"] == "dev":
-            yield labelled(row, row["source"].split("/")[0], strong=float(_gap("", row) > 0))
+            yield labelled(row, row["source"], strong=float(_gap("", row) > 0))
 
 
 def _gap(family: str, row: Row) -> float:

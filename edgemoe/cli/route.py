@@ -79,6 +79,8 @@ def train(
     A label is a text (one of several classes) or a number from 0 to 1 (a probability). The label "none" is for
     prompts that belong to no class. "source" says where a line is from; thresholds are tuned on sources that were
     held out. "split" is train, dev or test; lines of test are not used.
+
+    Example: edgemoe route train prompts.jsonl -o mine.onnx --head tool
     """
     from edgemoe.cli.console import working
     from edgemoe.machine import processors
@@ -88,7 +90,7 @@ def train(
     from edgemoe.routing.training import Options, train_router
 
     rows = read_rows(data, head)
-    chosen = Options(seed=seed, open_labels=open_labels, passes=passes, threads=threads or processors())
+    chosen = Options(seed, open_labels, passes=passes, threads=threads or processors())
     with working("training"):
         model = train_router(
             rows, Hashing(buckets), chosen, lambda message: click.echo(f"edgemoe: {message}", err=True)

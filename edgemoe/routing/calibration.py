@@ -102,7 +102,7 @@ def tune_length(z: Doubles, lengths: Doubles, targets: Doubles, sources: Sequenc
     Judged by the mean correlation of ranks and targets over sources (Spearman's, with targets as they are); sources of
     fewer than 30 texts are judged together.
     """
-    unit = z.std() / max(float(lengths.std()), 1e-9)
+    unit = length_unit(z, lengths)
     sizes = Counter(sources)
     names = np.array([source if sizes[source] >= _LEAST_RANKED else "" for source in sources])
     best, value = 0.0, -np.inf
@@ -118,6 +118,11 @@ def tune_length(z: Doubles, lengths: Doubles, targets: Doubles, sources: Sequenc
         if mean > value + 1e-6:
             best, value = factor * unit, mean
     return float(best)
+
+
+def length_unit(z: Doubles, lengths: Doubles) -> float:
+    """The factor with which lengths vary as much as the log odds z."""
+    return float(z.std() / max(float(lengths.std()), 1e-9))
 
 
 def platt(z: Doubles, targets: Doubles) -> tuple[float, float]:

@@ -9,6 +9,8 @@ What remains are single divisions, multiplications and additions, which IEEE 754
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from edgemoe.routing.features import Hashing
-from edgemoe.routing.heads import Doubles, Head, Layers, RouterModel
+from edgemoe.routing.heads import Doubles, Layers, RouterModel
 from edgemoe.routing.protobuf import Graph
 
 FORMAT = 1
@@ -37,7 +39,8 @@ def to_onnx(model: RouterModel, about: dict[str, Any]) -> bytes:
     for name in ("words", "grams"):
         graph.input(name, "i4", [name])
     graph.input("dense", "i4", [len(DENSE)])
-    gates, tables, steps = zip(*(_table(head.layers) for head in model.heads), strict=True)
+    parts = _parts(model)
+    gates, tables, steps = zip(*(_table(part.layers) for part in parts), strict=True)
     graph.constant("table", np.concatenate([np.stack(gates, axis=1), *tables], axis=1))
     owner = np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
     graph.constant("gate_columns", owner.astype(np.int64))
@@ -45,16 +48,36 @@ def to_onnx(model: RouterModel, about: dict[str, Any]) -> bytes:
     graph.constant("axis", np.array([0], np.int64))
     graph.constant("row", np.array([1], np.int64))
     graph.constant("one", np.ones((1, 1), np.uint8))
-    floors = [0.0 if head.layers.rectified else -1e9 for head in model.heads]
+    floors = [0.0 if part.layers.rectified else -1e9 for part in parts]
     graph.constant("floor", np.asarray(floors)[owner])
     graph.constant("fraction", np.array(_FRACTION, np.float64))
     means = [_field(graph, name) for name in ("words", "grams")]
-    _last_layer(graph, model, list(steps), means)
-    graph.output("logits", "f4", [sum(len(head.labels) for head in model.heads)])
+    _last_layer(graph, parts, list(steps), means)
+    graph.output("logits", "f4", [sum(part.width for part in parts)])
     graph.output("units", "f8", [2 * len(owner) + len(DENSE)])
     metadata = {DESCRIPTION: json.dumps(_describe(model, about), ensure_ascii=False), CHECKSUM: _UNSET}
     data = graph.model(metadata)
     return data.replace(_UNSET.encode(), checksum(data).encode())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the logits: those of a head without the effect of its topics, or those of topics."""
+
+    layers: Layers
+    scale: float = 1.0
+    shift: tuple[float, ...] = ()
+    length: float = 0.0
+
+    @property
+    def width(self) -> int:
+        return len(self.layers.bias)
+
+
+def _parts(model: RouterModel) -> list[_Part]:
+    """All heads, then the topics of those that have some."""
+    heads = [_Part(head.layers, head.scale, head.shift, head.length) for head in model.heads]
+    return heads + [_Part(head.topics.layers) for head in model.heads if head.topics]
 
 
 def checksum(data: bytes) -> str:
@@ -107,22 +130,22 @@ def _field(graph: Graph, name: str) -> str:
     return graph.add("Max", [graph.add("Div", [values, gates], f"{name}_mean"), "floor"], f"{name}_means")
 
 
-def _last_layer(graph: Graph, model: RouterModel, columns: list[Doubles], means: list[str]) -> None:
+def _last_layer(graph: Graph, parts: Sequence[_Part], columns: list[Doubles], means: list[str]) -> None:
     """logits = integers * scale + bias, with integers = rounded means and dense features times integer weights."""
     width = sum(len(c) for c in columns)
-    classes = [len(head.labels) for head in model.heads]
-    weights = np.zeros((2 * width + len(DENSE), sum(classes)))
-    scales, biases = np.zeros(sum(classes)), np.zeros(sum(classes))
+    classes = sum(part.width for part in parts)
+    weights = np.zeros((2 * width + len(DENSE), classes))
+    scales, biases = np.zeros(classes), np.zeros(classes)
     column = row = 0
-    for head, steps in zip(model.heads, columns, strict=True):
-        own = slice(column, column + len(head.labels))
-        real = _real_weights(head, steps)  # (2, dim, classes)
+    for part, steps in zip(parts, columns, strict=True):
+        own = slice(column, column + part.width)
+        real = _real_weights(part, steps)  # (2, dim, classes)
         scale = max(float(np.abs(real).max()), 1e-12) / _WEIGHT
         for f in range(2):
             weights[f * width + row : f * width + row + len(steps), own] = np.round(real[f] / scale)
         scales[own] = scale / _FRACTION
-        weights[2 * width, own.stop - 1] = np.round(head.length * head.scale / (scale / _FRACTION))
-        biases[own] = head.layers.bias * head.scale + np.asarray(head.shift or (0.0,) * len(head.labels))
+        weights[2 * width, own.stop - 1] = np.round(part.length * part.scale / (scale / _FRACTION))
+        biases[own] = part.layers.bias * part.scale + np.asarray(part.shift or (0.0,) * part.width)
         column, row = own.stop, row + len(steps)
     fixed = [graph.add("Round", [graph.add("Mul", [m, "fraction"], f"{m}_fixed")], f"{m}_round") for m in means]
     dense = graph.add("Cast", ["dense"], "dense_exact", to=11)
@@ -135,10 +158,10 @@ def _last_layer(graph: Graph, model: RouterModel, columns: list[Doubles], means:
     graph.add("Cast", [graph.add("Add", [scaled, "biases"], "exact_logits")], "logits", to=1)
 
 
-def _real_weights(head: Head, steps: Doubles) -> Doubles:
+def _real_weights(part: _Part, steps: Doubles) -> Doubles:
     """Weights of the means in steps of the table, (2, dim, classes), the calibration's factor included."""
-    by_field = head.layers.weights.astype(np.float64).reshape(len(head.labels), 2, len(steps))
-    return by_field.transpose(1, 2, 0) * steps[None, :, None] * head.scale
+    by_field = part.layers.weights.astype(np.float64).reshape(part.width, 2, len(steps))
+    return by_field.transpose(1, 2, 0) * steps[None, :, None] * part.scale
 
 
 def _describe(model: RouterModel, about: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +175,7 @@ def _describe(model: RouterModel, about: dict[str, Any]) -> dict[str, Any]:
                 "labels": list(head.labels),
                 "open": list(head.open),
                 "offsets": [round(o, 6) for o in head.offsets],
+                "topics": [round(effect, 6) for effect in head.topics.effects] if head.topics else [],
                 "calibration": {"scale": head.scale, "shift": list(head.shift), "length": head.length},
                 "report": head.report,
             }

@@ -38,10 +38,27 @@ class Layers:
 
 
 @dataclass(frozen=True)
+class Topics:
+    """What a text is about, as far as the probability of another head depends on it.
+
+    `effects` are what each topic adds to that head's log odds; a text has the mean of them, weighted by the
+    probabilities of its topics.
+    """
+
+    layers: Layers
+    effects: tuple[float, ...]
+
+    def adds(self, corpus: Corpus) -> Doubles:
+        """To the log odds of each text."""
+        return softmax(self.layers.logits(corpus)) @ np.asarray(self.effects)
+
+
+@dataclass(frozen=True)
 class Head:
     """A head and its calibration.
 
-    Its logits are (`layers` + `length` x the text's length in the last class) x `scale` + `shift`. A label's
+    Its logits are (`layers` + `length` x the text's length in the last class) x `scale` + `shift`, and the effect of
+    `topics` in the last class. A label's
     `offset` is added to its log-probability when labels compete; labels in `open` are no classes of their own, they
     stand together against the others (`NONE` is one of them).
     """
@@ -55,12 +72,16 @@ class Head:
     shift: tuple[float, ...] = ()
     length: float = 0.0
     report: dict[str, Any] = field(default_factory=dict)
+    topics: Topics | None = None
 
     def logits(self, corpus: Corpus) -> Doubles:
         """Calibrated, in floating point, (texts, classes)."""
         z = self.layers.logits(corpus)
         z[:, -1] += self.length * corpus.dense[:, 0]
-        return z * self.scale + np.asarray(self.shift or (0.0,) * len(self.labels))
+        z = z * self.scale + np.asarray(self.shift or (0.0,) * len(self.labels))
+        if self.topics:
+            z[:, -1] += self.topics.adds(corpus)
+        return z
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class _HeadInfo:
     labels: tuple[str, ...]
     open: tuple[str, ...]
     offsets: tuple[float, ...]
+    effects: tuple[float, ...] = ()  # of topics
 
 
 class Router:
@@ -81,6 +82,7 @@ class Router:
         self._session = _open(data, self.path)
         self.description = _description(self._session, self.path)
         self.hashing, self._heads = _parse(self.description, self.path)
+        self._width = sum(len(head.labels) for head in self._heads)
         self._check_shapes()
         self._extractor = self.hashing.extractor()
 
@@ -105,13 +107,22 @@ class Router:
 
     def logits(self, prompt: str) -> list[float]:
         """Calibrated logits of all heads, one after the other; the same bits on every machine."""
-        return self._run(prompt, "logits")
+        found = self._run("logits", prompt)
+        logits, topics = found[: self._width], found[self._width :]
+        last = -1
+        for head in self._heads:
+            last += len(head.labels)
+            if head.effects:
+                own, topics = _probabilities(topics[: len(head.effects)]), topics[len(head.effects) :]
+                effect = sum(p * e for p, e in zip(own, head.effects, strict=True))
+                logits[last] += round(effect, 9)  # exponentials may differ in their last bits
+        return logits
 
     def units(self, prompt: str) -> list[float]:
         """What the last layer sees: the means of words, those of n-grams, and the dense features; integers."""
-        return self._run(prompt, "units")
+        return self._run("units", prompt)
 
-    def _run(self, prompt: str, output: str) -> list[float]:
+    def _run(self, output: str, prompt: str) -> list[float]:
         words, grams, dense = self._extractor.extract(normalise(prompt))
         values: list[float] = self._session.run([output], {"words": words, "grams": grams, "dense": dense})[0].tolist()
         return values
@@ -119,7 +130,7 @@ class Router:
     def _check_shapes(self) -> None:
         inputs = {i.name: i.type for i in self._session.get_inputs()}
         shapes = {o.name: o.shape for o in self._session.get_outputs()}
-        count = sum(len(head.labels) for head in self._heads)
+        count = self._width + sum(len(head.effects) for head in self._heads)
         if inputs != dict.fromkeys(("words", "grams", "dense"), "tensor(int32)") or shapes.get("logits") != [count]:
             raise ModelError(f"{self.path} is not a router of this version: its inputs or outputs are others")
 
@@ -167,7 +178,13 @@ def _parse(description: dict[str, Any], path: Path) -> tuple[Hashing, tuple[_Hea
     try:
         hashing = Hashing(**description["hashing"])
         heads = tuple(
-            _HeadInfo(h["name"], tuple(h["labels"]), tuple(h["open"]), tuple(map(float, h["offsets"])))
+            _HeadInfo(
+                h["name"],
+                tuple(h["labels"]),
+                tuple(h["open"]),
+                tuple(map(float, h["offsets"])),
+                tuple(map(float, h["topics"])),
+            )
             for h in description["heads"]
         )
     except (KeyError, TypeError, ValueError) as error:
