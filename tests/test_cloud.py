@@ -12,8 +12,7 @@ import pytest
 from cloud_servers import llama_server
 from edgemoe import Cancelled, CloudError
 from edgemoe.cloud import Cloud, Endpoint, Piece
-from edgemoe.default_model import default_model_path
-from edgemoe.packs.unpack import unpack
+from trained import f16_model_path
 
 KEY = "sk-loopback-1234567890"
 VARIABLE = "TEST_CLOUD_KEY"
@@ -22,9 +21,7 @@ QUESTION = [{"role": "user", "content": "Tell me a story about a cat."}]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    unpack(default_model_path(), None, folder / "model.gguf")
-    with llama_server(folder / "model.gguf", folder / "log.txt", KEY) as url:
+    with llama_server(f16_model_path(), tmp_path_factory.mktemp("server") / "log.txt", KEY) as url:
         yield url
 
 

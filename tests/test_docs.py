@@ -91,6 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "english.txt").write_text(ENGLISH * 60)
     (folder / "prompts.jsonl").write_text("".join(map(labelled_prompt, range(120))))
     (folder / "answers.jsonl").write_text("".join(map(known_answer, range(8))))
+    (folder / "rated.jsonl").write_text("".join(map(rated_prompt, range(120))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -110,6 +111,10 @@ def labelled_prompt(i: int) -> str:
 def known_answer(i: int) -> str:
     """Half of them are in any text, and half in none."""
     return json.dumps({"text": f"Tell me a story, please, number {i}.", "answer": "a" if i % 2 else "xylophone"}) + "\n"
+
+
+def rated_prompt(i: int) -> str:
+    return json.dumps({"text": f"how many orders came on day {i}", "weak": i % 2, "strong": 1}) + "\n"
 
 
 def program(path: Path, arguments: str) -> None:

@@ -6,8 +6,8 @@ have taught (`regression`); its upper confidence bound adds ALPHA times the devi
 router decides.
 
 The route with the largest bound - price x cost is taken. The price of the budget is the smallest at which the last
-prompts, judged by what is known now, would have spent what the budget allows: the dual of the knapsack (in PILOT a
-threshold that rises with what is spent; docs/decisions.md compares them).
+prompts, judged by what is known now, would have spent what the budget allows: the dual of the knapsack. (PILOT has a
+threshold that rises with what is spent, and needs to know how many prompts will come.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgemoe.routing.router import Router
 
 _FEW = 50
 """Prompts; before there are so many, the caller's price holds."""
-_ALPHA = 0.1
+_ALPHA = 0.3
 _NORM = 1.5  # of the part of an embedding that is not constant, on the mean
 _CLIP = 3.0
 _STEPS = 40
