@@ -73,6 +73,28 @@ TEST(RoutingFeatures, BytesThatAreCutShortAreRead) {
   }
 }
 
+// The number is that of every machine: a router's file holds what these buckets have learned.
+TEST(RoutingFeatures, AreTheSameOnEveryMachine) {
+  uint64_t digest = 14695981039346656037ull;  // FNV-1a
+  const auto add = [&digest](int32_t value) {
+    for (int shift = 0; shift < 32; shift += 8) digest = (digest ^ ((static_cast<uint32_t>(value) >> shift) & 0xffu)) * 1099511628211ull;
+  };
+  uint32_t random = 1;
+  for (int text = 0; text < 200; ++text) {
+    std::string bytes;
+    for (int i = 0; i < 300; ++i) {
+      random = random * 1664525u + 1013904223u;
+      const uint32_t byte = random >> 24;
+      bytes += text % 2 ? static_cast<char>(byte) : static_cast<char>(byte < 40 ? ' ' : 'a' + byte % 26);
+    }
+    const Features found = features_of(bytes);
+    for (const int32_t id : found.words) add(id);
+    for (const int32_t id : found.grams) add(id);
+    for (const int32_t value : found.dense) add(value);
+  }
+  EXPECT_EQ(digest, 4738984373260175783ull);
+}
+
 TEST(RoutingFeatures, SettingsOutOfRangeAreRefused) {
   EXPECT_THROW(Extractor({1, 3, 5}), Error);
   EXPECT_THROW(Extractor({1u << 25, 3, 5}), Error);

@@ -76,12 +76,26 @@ TEST_F(RoutingTrain, TheSameSeedGivesTheSameHead) {
 }
 
 TEST_F(RoutingTrain, WordsThatTellGetLargerGatesThanWordsThatDoNot) {
-  const Head head = trained();
-  Features telling, idle;
-  Extractor extractor({settings.buckets, 3, 5});
-  extractor.extract("hammer", telling);
-  extractor.extract("the", idle);
-  EXPECT_GT(head.gates[static_cast<size_t>(telling.words[1])], head.gates[static_cast<size_t>(idle.words[1])]);
+  const std::vector<std::string> idle = {"the", "is", "and", "my", "was"}, telling = {"apple", "plum", "pear", "hammer", "drill", "saw"};
+  Data many;
+  for (size_t i = 0; i < 300; ++i) {
+    const size_t word = i % telling.size();
+    std::string text = telling[word];
+    for (size_t k = 0; k < 6; ++k) text += " " + idle[(i / 7 + k * (i % 4 + 1)) % idle.size()];
+    many.add(text, word < 3 ? 0 : 1, 2, {settings.buckets, 3, 5});
+  }
+  settings.passes = 6;
+  const Head head = train(many.corpus(), many.targets.data(), many.frequencies.data(), settings);
+  const auto mean_gate = [&](const std::vector<std::string>& words) {
+    float sum = 0;
+    for (const std::string& word : words) {
+      Features found;
+      Extractor({settings.buckets, 3, 5}).extract(word, found);
+      sum += head.gates[static_cast<size_t>(found.words[1])];
+    }
+    return sum / static_cast<float>(words.size());
+  };
+  EXPECT_GT(mean_gate(telling), mean_gate(idle) + 0.5f);
 }
 
 TEST_F(RoutingTrain, UnseenBucketsAreZero) {
@@ -89,7 +103,9 @@ TEST_F(RoutingTrain, UnseenBucketsAreZero) {
   std::vector<bool> seen(settings.buckets);
   for (const int32_t id : data.ids) seen[static_cast<size_t>(id)] = true;
   for (size_t bucket = 0; bucket < settings.buckets; ++bucket) {
-    if (!seen[bucket]) EXPECT_EQ(head.embeddings[bucket * 4], 0) << bucket;
+    if (!seen[bucket]) {
+      EXPECT_EQ(head.embeddings[bucket * 4], 0) << bucket;
+    }
   }
 }
 

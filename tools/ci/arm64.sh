@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds kernels_test for 64-bit ARM with a cross compiler and runs it under qemu: on a processor with all extensions, and on
-# one without matrix products of bytes. On a machine that is ARM itself there is nothing to do: native.sh has run the tests.
+# Builds kernels_test and routing_test for 64-bit ARM with a cross compiler and runs them under qemu: on a processor with all
+# extensions, and on one without matrix products of bytes. On a machine that is ARM itself there is nothing to do: native.sh has run the tests.
 #
 #   tools/ci/arm64.sh [build folder]
 set -euo pipefail
@@ -46,9 +46,11 @@ cmake --build "$build_dir/googletest" -j "$jobs" --target install
 # Tests are discovered when ctest runs, since what is built does not run here by itself.
 cross_build "$source_dir" "$build_dir/edgemoe" -DEDGEMOE_PYTHON=OFF -DEDGEMOE_TESTS=ON -DCMAKE_CXX_FLAGS=-Werror \
   -DCMAKE_PREFIX_PATH="$build_dir/installed" -DCMAKE_GTEST_DISCOVER_TESTS_DISCOVERY_MODE=PRE_TEST
-cmake --build "$build_dir/edgemoe" -j "$jobs" --target kernels_test
+cmake --build "$build_dir/edgemoe" -j "$jobs" --target kernels_test routing_test
 
 for cpu in max neoverse-n1; do
   echo "== arm64, $cpu"
-  qemu-aarch64 -cpu "$cpu" -L /usr/aarch64-linux-gnu "$build_dir/edgemoe/native/tests/kernels_test" --gtest_brief=1
+  for name in kernels_test routing_test; do
+    qemu-aarch64 -cpu "$cpu" -L /usr/aarch64-linux-gnu "$build_dir/edgemoe/native/tests/$name" --gtest_brief=1
+  done
 done
