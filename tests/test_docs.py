@@ -89,6 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "other.gguf", "qwen3moe", expert_type="Q8_0", seed=1)
     (folder / "english.txt").write_text(ENGLISH * 60)
     (folder / "prompts.jsonl").write_text("".join(map(labelled_prompt, range(120))))
+    (folder / "answered.jsonl").write_text("".join(map(answered_prompt, range(60))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -103,6 +104,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def labelled_prompt(i: int) -> str:
     label, words = (("sql", "how many orders"), ("retrieve", "what does our policy say"), ("none", "good day"))[i % 3]
     return json.dumps({"text": f"{words} number {i}", "label": label}) + "\n"
+
+
+def answered_prompt(i: int) -> str:
+    return json.dumps({"text": "why " * (i + 1), "weak": 0.5, "strong": 1.0 if i % 3 else 0.0}) + "\n"
 
 
 def program(path: Path, arguments: str) -> None:
