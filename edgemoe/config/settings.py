@@ -128,7 +128,7 @@ class Config:
 
     private: bool = False
     personal_data: tuple[str, ...] = PERSONAL_DATA
-    threshold: float = 0.5
+    threshold: float = 0.2
     unsafe_threshold: float = 0.8
     refusal: str = REFUSAL
     escalate: str = "ask"

@@ -15,7 +15,7 @@ TEMPLATE = f'''\
 
 # private = true                 # nothing ever leaves this machine
 # personal_data = ["email", "phone", "card", "iban", "id", "key"]   # prompts with these never leave it either
-# threshold = 0.5                # the cloud answers where a strong model is needed at least this probably
+# threshold = 0.2                # the cloud answers where a strong model is needed at least this probably
 # unsafe_threshold = 0.8         # prompts above this are refused; 1 refuses none
 # refusal = "{REFUSAL}"
 # escalate = "ask"               # what happens when a local answer looks unsure: "ask", "auto" or "never"
