@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError, VersionError, WriteError
+from edgemoe.errors import (
+    BudgetError,
+    Cancelled,
+    CloudError,
+    ConfigError,
+    EdgeMoEError,
+    ModelError,
+    ReadError,
+    VersionError,
+    WriteError,
+)
 
 if TYPE_CHECKING:
+    from edgemoe.assistant import Assistant
+    from edgemoe.config import Config
     from edgemoe.experts.stats import Stats
     from edgemoe.llama import Llama
+    from edgemoe.routing.policy import Decision
     from edgemoe.routing.router import Classification, Router
 
 __version__ = "0.1.0"
 __all__ = [
+    "Assistant",
     "BudgetError",
     "Cancelled",
     "Classification",
+    "CloudError",
+    "Config",
+    "ConfigError",
+    "Decision",
     "EdgeMoEError",
     "Llama",
     "ModelError",
@@ -27,7 +45,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Assistant": "edgemoe.assistant",
     "Classification": "edgemoe.routing.router",
+    "Config": "edgemoe.config",
+    "Decision": "edgemoe.routing.policy",
     "Llama": "edgemoe.llama",
     "Router": "edgemoe.routing.router",
     "Stats": "edgemoe.experts.stats",

@@ -25,5 +25,22 @@ class VersionError(EdgeMoEError):
     """An installed llama-cpp-python that edgemoe was not tested with."""
 
 
+class ConfigError(EdgeMoEError):
+    """A configuration with an unknown key, or a value that cannot be used; the message says where it stands."""
+
+
+class CloudError(EdgeMoEError):
+    """An endpoint that cannot be asked, or that did not answer as it should.
+
+    `started` says whether text had come before; `temporary` whether the same request may work a little later.
+    """
+
+    def __init__(self, message: str, *, started: bool = False, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.started = started
+        self.temporary = temporary
+
+
 class Cancelled(EdgeMoEError):
-    """The operation was stopped by `Llama.cancel()`; the tokens before it are still in the KV cache."""
+    """The operation was stopped: by `Llama.cancel()`, after which the tokens before it are still in the KV cache, or by
+    the event that was given to a cloud's stream."""

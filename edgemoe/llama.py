@@ -24,7 +24,7 @@ from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
-from edgemoe.residence import Residence
+from edgemoe.residence import HALF_LIFE, Residence
 
 logger = logging.getLogger("edgemoe")
 
@@ -49,6 +49,7 @@ class Llama(Controls, llama_cpp.Llama):
             planes are waited for until the expected relative squared error of a layer is at most this.
         io_threads: threads that read from disk.
         read_ahead: read the experts that the next layer will probably use while this one computes.
+        half_life: tokens after which a use of an expert counts half for keeping it; 0.01: the least recently used goes.
         trace: file to record routing to, for `tools/replay_trace.py`.
         n_ctx: context in tokens; None or 0 takes the trained one, or less where the budget asks for it.
         n_outputs_max: tokens of one batch whose logits can be had, 0 for all of them. By default all with `logits_all`,
@@ -71,6 +72,7 @@ class Llama(Controls, llama_cpp.Llama):
         quality: str | float = "exact",
         io_threads: int | None = None,
         read_ahead: bool = True,
+        half_life: float = HALF_LIFE,
         trace: str | os.PathLike[str] | None = None,
         n_ctx: int | None = None,
         n_outputs_max: int | None = None,
@@ -84,6 +86,7 @@ class Llama(Controls, llama_cpp.Llama):
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
         ) | dict(
+            half_life=half_life,
             n_outputs_max=n_outputs_max,
             n_seq_max=n_seq_max,
             **{name: kwargs[name] for name in _BATCHES if name in kwargs},
@@ -111,6 +114,7 @@ class Llama(Controls, llama_cpp.Llama):
             quality=quality,
             io_threads=io_threads,
             read_ahead=read_ahead,
+            half_life=half_life,
             memory=memory,
             cache=cache,
             trace=trace,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ READ_PIECE = 256 * 1024
 """Bytes of one read: several threads share a matrix, and an NVMe drive reaches its speed."""
 HALF_LIFE = 256.0
 """Tokens after which a use of an expert counts half for keeping it."""
+SHORTEST_HALF_LIFE = 0.01
+"""Of the tokens that used an expert only the last one counts: the least recently used is evicted, of all layers."""
 _DENSE_CTX = 4096
 
 
@@ -52,11 +55,14 @@ class Residence:
         quality: str | float,
         io_threads: int | None,
         read_ahead: bool,
+        half_life: float,
         trace: str | os.PathLike[str] | None,
         arguments: dict[str, Any],
     ) -> None:
         if io_threads is not None and not 1 <= io_threads <= 64:
             raise EdgeMoEError(f"io_threads={io_threads} is out of range: use 1 to 64")
+        if not SHORTEST_HALF_LIFE <= half_life < math.inf:
+            raise EdgeMoEError(f"half_life={half_life} is out of range: use {SHORTEST_HALF_LIFE} tokens or more")
         if n_outputs_max is not None and n_outputs_max < 0:
             raise EdgeMoEError(f"n_outputs_max={n_outputs_max} is no number of tokens: use 1 or more, or 0 for all")
         self._n_outputs_max = n_outputs_max
@@ -97,7 +103,7 @@ class Residence:
             read_ahead=read_ahead,
             piece=READ_PIECE,
             policy="decayed",
-            half_life=HALF_LIFE,
+            half_life=half_life,
         )
         self.loans = Loans(self._engine, self.plan)
         self.quality = QualityControl(self._engine, self._file.levels, quality)

@@ -32,6 +32,14 @@ def model_factory(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
+def router_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small prompt router (see `routers`)."""
+    from routers import write_router
+
+    return write_router(tmp_path_factory.mktemp("router") / "router.onnx")
+
+
+@pytest.fixture(scope="session")
 def prove_budget() -> ModuleType:
     """tools/prove_budget.py, where control groups can be made."""
     sys.path.insert(0, str(TOOLS))

@@ -14,9 +14,9 @@ from typing import Any
 import pexpect
 import pytest
 
-from edgemoe.chat.prompt import prompt_tokens, use_own_template
 from edgemoe.chat.session import ChatSession
 from edgemoe.chat.terminal import printable
+from edgemoe.conversation import prompt_tokens, use_own_template
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama
@@ -53,6 +53,9 @@ class FakeLlama:
 
     def n_ctx(self) -> int:
         return self._n_ctx
+
+    def stats(self) -> None:
+        """Nobody looks at them."""
 
     def create_chat_completion(self, messages: list[dict[str, str]], stream: bool, **_: Any) -> Iterator[Any]:
         self.seen.append(messages)

@@ -119,9 +119,22 @@ def test_table_with_a_pack_and_a_program_that_fails(model: Path, text: Path, tmp
     rows = {line[:12].strip(): line[12:].split() for line in done.stdout.splitlines()[2:]}
     assert list(rows) == ["program", "edgemoe", "pack exact", "pack fixed:2", "broken", "silent"]
     assert rows["edgemoe"][3] == "1.00x"
-    assert rows["broken"] == ["failed", *["-"] * 9]
+    assert rows["broken"] == ["failed", *["-"] * 10]
     assert "broken: ended with 1: no such luck" in done.stderr
     assert "silent: --peer-pattern '([0-9.]+) tok/s' is nowhere in its output" in done.stderr
+
+
+def test_sequences_together_and_experts_kept_by_last_use(model: Path, text: Path) -> None:
+    together = ["--warm", 8, "--tokens", 24, "--repeat", 1, "--parallel", "1,4"]
+    done = compare(model, "--text", text, "--cache", "60%", *together, "--lru", model, "--json")
+    assert done.returncode == 0, done.stderr
+    one, four = (json.loads(line) for line in done.stdout.splitlines())
+    assert [one["sequences"], four["sequences"]] == [1, 4]
+    for setting in (one, four):
+        popular, recent = setting["median"].values()
+        assert list(setting["median"]) == ["edgemoe", f"LRU {model.name}"]
+        assert popular["read"] != recent["read"]
+        assert 0 < popular["hit_rate"] < 1
 
 
 def test_a_program_that_does_not_end(model: Path, text: Path) -> None:
@@ -142,6 +155,9 @@ def test_a_program_that_does_not_end(model: Path, text: Path) -> None:
         (["--peer-pattern", "("], "is no regular expression"),
         (["--peer", "a", "true {speed}", "--repeat", "1"], "it may name model"),
         (["--peer", "a", "true", "--peer", "a", "false"], "'a' names two programs"),
+        (["--parallel", "1,2"], "--parallel 2: --warm and --tokens have to be multiples of it"),
+        (["--parallel", "few"], "'few' is no list of numbers"),
+        (["--parallel", "1", "--stock"], "--parallel is for edgemoe alone"),
     ],
 )
 def test_bad_settings(model: Path, text: Path, arguments: list[str], message: str) -> None:

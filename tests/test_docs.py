@@ -47,6 +47,7 @@ SMALLER = (
     (r"--runtime=\d+", "--runtime=1"),
     (r"--seconds \d+", "--seconds 1"),
     (r"\bedgemoe (pack|unpack)\b", r"edgemoe \1 --overwrite"),
+    (r"\broute init\b( --force)?", "route init --force"),
 )
 CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
 ENGLISH = "The ferry left the harbour at noon, and the children waved until it was gone behind the rocks. "
@@ -89,7 +90,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "other.gguf", "qwen3moe", expert_type="Q8_0", seed=1)
     (folder / "english.txt").write_text(ENGLISH * 60)
     (folder / "prompts.jsonl").write_text("".join(map(labelled_prompt, range(120))))
-    (folder / "answered.jsonl").write_text("".join(map(answered_prompt, range(60))))
+    (folder / "answers.jsonl").write_text("".join(map(known_answer, range(8))))
+    (folder / "rated.jsonl").write_text("".join(map(rated_prompt, range(120))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -106,8 +108,13 @@ def labelled_prompt(i: int) -> str:
     return json.dumps({"text": f"{words} number {i}", "label": label}) + "\n"
 
 
-def answered_prompt(i: int) -> str:
-    return json.dumps({"text": "why " * (i + 1), "weak": 0.5, "strong": 1.0 if i % 3 else 0.0}) + "\n"
+def known_answer(i: int) -> str:
+    """Half of them are in any text, and half in none."""
+    return json.dumps({"text": f"Tell me a story, please, number {i}.", "answer": "a" if i % 2 else "xylophone"}) + "\n"
+
+
+def rated_prompt(i: int) -> str:
+    return json.dumps({"text": f"how many orders came on day {i}", "weak": i % 2, "strong": 1}) + "\n"
 
 
 def program(path: Path, arguments: str) -> None:
@@ -119,7 +126,7 @@ def program(path: Path, arguments: str) -> None:
 def run(command: list[str], folder: Path) -> None:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # Threads that wait asleep: the machine may be busy with other tests.
-    homes = {"XDG_STATE_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    homes = {name: str(folder) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
     environment = os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(
         command, cwd=folder, env=environment, input="Hello.\n", capture_output=True, text=True, timeout=900, check=False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
+import re
 import threading
 
 import gguf
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
-from edgemoe import BudgetError, Llama, machine
+from edgemoe import BudgetError, EdgeMoEError, Llama, machine
 from stock import decode_logits, greedy, prompt_logits, stock_llama
 from trained import f16_model_path
 
@@ -169,6 +171,26 @@ def test_dropping_the_last_reference_frees_the_model() -> None:
     before = threading.active_count()
     del model
     assert threading.active_count() < before
+
+
+def test_the_half_life_decides_what_is_kept_and_nothing_else() -> None:
+    logits, misses = [], []
+    for half_life in (256.0, 0.01):
+        settings = {"memory": None, "cache": 0.4, "n_ctx": 256, "read_ahead": False, "half_life": half_life}
+        with contextlib.closing(Llama(f16_model_path(), **settings)) as llm:
+            tokens = llm.tokenize(b"Once upon a time there was a little dog named Max. He liked his red ball.") * 4
+            for token in tokens:
+                llm.eval([token])
+            logits.append(llm.scores[llm.n_tokens - 1].copy())
+            misses.append(llm.stats().misses)
+    assert np.array_equal(*logits)
+    assert misses[0] != misses[1]
+
+
+@pytest.mark.parametrize("half_life", [0, -1.0, 0.001, math.inf, math.nan])
+def test_a_half_life_that_is_none(half_life: float) -> None:
+    with pytest.raises(EdgeMoEError, match=re.escape(f"half_life={half_life} is out of range")):
+        Llama(f16_model_path(), half_life=half_life)
 
 
 def test_reading_ahead_changes_what_is_waited_for_and_nothing_else() -> None:

@@ -24,6 +24,7 @@ PYTHON = {
     "errors": set(),
     "machine": set(),
     "sizes": {"errors"},
+    "files": {"errors"},
     "default_model": {"errors"},
     "experts": {"errors", "_native"},
     "packs": {"errors", "sizes", "machine", "experts", "_native", "__init__"},
@@ -37,14 +38,18 @@ PYTHON = {
     "batching": _RUNTIME,
     "calibrate": _RUNTIME,
     "level_heads": _RUNTIME,
-    "chat": _RUNTIME,
+    "conversation": {"errors"},
+    "assistant": _RUNTIME | {"conversation", "config", "cloud", "routing"},
+    "chat": _RUNTIME | {"conversation", "assistant"},
     "bench": _RUNTIME | {"batching"},
-    "planning": _MODEL | {"budget", "residence", "bench"},
+    "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},
-    "cloud": {"errors"},
-    "routing": {"errors", "sizes", "default_model", "_native"},  # nothing of the runtime
+    "cloud": {"errors", "files"},
+    "config": {"errors", "sizes", "files", "cloud"},
+    "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME
-    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"},
+    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"}
+    | {"conversation", "assistant", "config"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

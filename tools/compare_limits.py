@@ -11,6 +11,9 @@ control group of the dense weights, the cache and --overhead, page cache include
 what is left of the group as its cache. `--disk` limits bytes per second that the process reads. Limits need root and
 control groups of version 1.
 
+`--lru FILE` is another file of the same model, whose experts are kept whole by last use, in the same bytes.
+`--parallel` decodes so many sequences together, each a piece of the text, with --warm and --tokens in all.
+
 A peer's command may name {model} {cache} (bytes) {cache_mib} {text} {ids} (a file of token ids) {warm} {tokens}
 {total} (warm + tokens) {threads}. Its speed is --peer-pattern's first group, or the group named `decode`, in the last
 place of its output that matches; other named groups are kept as figures.
@@ -41,7 +44,7 @@ from edgemoe.sizes import format_size, parse_size
 from limited_run import Failed, Figures, Program, Setting, Text, run, with_bound
 
 COLUMNS = ("program", "tok/s", "min", "max", "ratio", "hits", "read/token")
-COLUMNS += ("wait ms", "compute ms", "read ms", "bubble")
+COLUMNS += ("peak", "wait ms", "compute ms", "read ms", "bubble")
 
 
 def compare(
@@ -92,6 +95,7 @@ def row(label: str, runs: Sequence[Figures], first: float | None) -> tuple[str, 
         f"{figures['decode'] / first:.2f}x" if first else "-",
         shown("hit_rate", ".1%"),
         format_size(figures["read"]) if "read" in figures else "-",
+        format_size(figures["peak"]) if "peak" in figures else "-",
         *(shown(name, ".1f", 1000) for name in ("io_wait", "compute", "read_time")),
         shown("bubble", ".2f"),
     )
@@ -103,7 +107,8 @@ def report(setting: Setting, runs: dict[str, list[Figures]], as_json: bool) -> N
         click.echo(json.dumps(facts | {"median": {k: medians(v) for k, v in runs.items()}, "runs": runs}))
         return
     limits = f"memory {limit(setting.memory)}, disk {limit(setting.disk)}{'/s' if setting.disk else ''}"
-    click.echo(f"\ncache {setting.share} ({format_size(setting.cache)}), {limits}, {setting.tokens} tokens")
+    together = f" of {setting.sequences} sequences" if setting.sequences else ""
+    click.echo(f"\ncache {setting.share} ({format_size(setting.cache)}), {limits}, {setting.tokens} tokens{together}")
     fastest = medians(next(iter(runs.values()))).get("decode")
     click.echo(aligned([COLUMNS, *(row(label, done, fastest) for label, done in runs.items())]))
 
@@ -139,6 +144,10 @@ def tokens_of(model: str, path: str, count: int) -> Iterator[Text]:
 @click.option("--tokens", default=200, show_default=True)
 @click.option("--pack", type=click.Path(exists=True, dir_okay=False), help="Also this pack, at each --quality.")
 @click.option("--quality", multiple=True, default=["exact"], show_default=True)
+@click.option(
+    "--lru", multiple=True, type=click.Path(exists=True, dir_okay=False), help="Also this file, LRU of whole experts."
+)
+@click.option("--parallel", help="Sequences decoded together, such as 1,4,8,16.")
 @click.option("--stock", is_flag=True, help="Also stock llama.cpp, which maps the file.")
 @click.option("--stock-warm", default=4, show_default=True)
 @click.option("--stock-tokens", default=8, show_default=True)
@@ -164,6 +173,7 @@ def programs_of(model: str, options: dict[str, Any]) -> list[Program]:
     programs = [Program("edgemoe", model)]
     if pack := options["pack"]:
         programs += [Program(f"pack {quality}", pack, quality) for quality in options["quality"]]
+    programs += [Program(f"LRU {Path(file).name}", file, lru=True) for file in options["lru"]]
     programs += [Program(name, model, command=command) for name, command in options["peers"]]
     programs += [Program("llama.cpp", model, stock=True)] * options["stock"]
     labels = [program.label for program in programs]
@@ -196,7 +206,24 @@ def settings_of(model: str, caches: str, disks: str, options: dict[str, Any]) ->
             needed = [MEMORY] * bool(memory) + [DISK] * bool(speed)
             if needed and (lacking := missing(*needed)):
                 raise click.UsageError(lacking)
-            yield Setting(share, size, memory, speed, options["warm"], options["tokens"])
+            for sequences in sequences_of(options):
+                yield Setting(share, size, memory, speed, options["warm"], options["tokens"], sequences)
+
+
+def sequences_of(options: dict[str, Any]) -> list[int | None]:
+    """None: one, without batching. Raises click.UsageError for what does not divide the tokens, and beside others."""
+    if options["parallel"] is None:
+        return [None]
+    if options["stock"] or options["peers"]:
+        raise click.UsageError("--parallel is for edgemoe alone: leave out --stock and --peer")
+    try:
+        counts = [int(count) for count in options["parallel"].split(",")]
+    except ValueError:
+        raise click.UsageError(f"--parallel {options['parallel']!r} is no list of numbers: write 1,4,8") from None
+    for count in counts:
+        if count < 1 or options["warm"] % count or options["tokens"] % count:
+            raise click.UsageError(f"--parallel {count}: --warm and --tokens have to be multiples of it")
+    return list(counts)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import click
 from control_groups import disk_group, forget_pages, memory_group, run_in
 from edgemoe import machine
 from edgemoe.bench.measure import Job
+from edgemoe.residence import SHORTEST_HALF_LIFE
 
 WORKER = Path(__file__).with_name("forced_decode.py")
 
@@ -33,16 +34,21 @@ class Setting:
     disk: int
     warm: int
     tokens: int
+    sequences: int | None = None
 
 
 @dataclass(frozen=True)
 class Program:
-    """One that is measured: `command` is a peer's template, None for edgemoe and for stock llama.cpp (`stock`)."""
+    """One that is measured: `command` is a peer's template, None for edgemoe and for stock llama.cpp (`stock`).
+
+    With `lru` edgemoe keeps the experts that were used last.
+    """
 
     label: str
     model: str
     quality: str = "exact"
     stock: bool = False
+    lru: bool = False
     command: str | None = None
 
 
@@ -83,7 +89,7 @@ def run(program: Program, setting: Setting, text: Text, pattern: re.Pattern[str]
 
 
 def job_of(program: Program, setting: Setting) -> Job:
-    ctx = -(-(setting.warm + setting.tokens) // 256) * 256
+    ctx = -(-(setting.warm + setting.tokens) // (setting.sequences or 1) // 256) * 256
     return Job(
         label=program.label,
         model=program.model,
@@ -96,6 +102,8 @@ def job_of(program: Program, setting: Setting) -> Job:
         cache=None if program.stock else f"{setting.cache}",
         quality=program.quality,
         stock=program.stock,
+        sequences=setting.sequences,
+        half_life=SHORTEST_HALF_LIFE if program.lru else None,
     )
 
 

@@ -31,6 +31,8 @@ class Job:
     """Plain llama_cpp.Llama, for comparison."""
     sequences: int | None = None
     """Decoded together, each with a prompt and a context of its own; None: one, as `Llama.generate` does it."""
+    half_life: float | None = None
+    """Of the uses that decide which experts stay; None: the default."""
     residency: bool = False
     """Tell which experts are in memory in the end."""
 

@@ -76,6 +76,8 @@ def _open(job: Job) -> Any:
     from edgemoe.llama import Llama
 
     settings = {"memory": job.memory, "cache": job.cache, "quality": job.quality, "n_seq_max": job.sequences or 1}
+    if job.half_life is not None:
+        settings["half_life"] = job.half_life
     return Llama(job.model, **settings, **_common(job))
 
 

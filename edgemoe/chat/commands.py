@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgemoe.chat.footer import report
+from edgemoe.chat.routed import RoutedSession
 from edgemoe.errors import EdgeMoEError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgemoe.chat.session import ChatSession
+    from edgemoe.chat.session import Session
 
 
 class Leave(Exception):
@@ -23,7 +23,7 @@ class Leave(Exception):
 class Chat:
     """What a command can look at and change."""
 
-    session: ChatSession
+    session: Session
     console: Console
     sampling: dict[str, Any] = field(default_factory=dict)
 
@@ -72,16 +72,40 @@ def _clear(chat: Chat, _: str) -> None:
 @_command("/stats")
 def _stats(chat: Chat, _: str) -> None:
     """speed, cache and memory since the model was loaded"""
-    _print_rows(chat.console, report(chat.session.llm.stats()))
+    _print_rows(chat.console, chat.session.report())
 
 
 @_command("/memory")
 def _memory(chat: Chat, size: str) -> None:
     """show the memory budget, or change it: /memory 1GiB, /memory auto, /memory none"""
     if size:
-        chat.session.llm.set_memory(None if size.lower() == "none" else size)
-    rows = report(chat.session.llm.stats())
-    _print_rows(chat.console, [row for row in rows if row[0] in ("cache", "memory")])
+        chat.session.set_memory(size)
+    rows = chat.session.report()
+    _print_rows(chat.console, [row for row in rows if row[0].split()[-1] in ("cache", "memory")])
+
+
+@_command("/route")
+def _route(chat: Chat, _: str) -> None:
+    """with --route: who answered last, and why"""
+    _print_rows(chat.console, _routed(chat).explanation())
+
+
+@_command("/good")
+def _good(chat: Chat, _: str) -> None:
+    """with --route: the last answer was good; the router learns from it"""
+    chat.console.print(_routed(chat).feedback(good=True), style="dim", markup=False)
+
+
+@_command("/bad")
+def _bad(chat: Chat, _: str) -> None:
+    """with --route: the last answer was bad"""
+    chat.console.print(_routed(chat).feedback(good=False), style="dim", markup=False)
+
+
+def _routed(chat: Chat) -> RoutedSession:
+    if not isinstance(chat.session, RoutedSession):
+        raise EdgeMoEError("this chat has one model and no router: edgemoe chat --route has")
+    return chat.session
 
 
 @_command("/bye")
@@ -91,6 +115,6 @@ def _bye(_: Chat, __: str) -> None:
 
 
 def _print_rows(console: Console, rows: list[tuple[str, str]]) -> None:
-    width = max(len(name) for name, _ in rows)
+    width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
         console.print(f"  {name:<{width}}  {value}", markup=False, highlight=False)

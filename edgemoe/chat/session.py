@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, Protocol
 
-from edgemoe.chat.prompt import Message, prompt_tokens
-from edgemoe.errors import EdgeMoEError
+from edgemoe.chat.footer import footer, report
+from edgemoe.conversation import Message, fit
 
-# An answer needs at least this much of the context, or the message is refused as too long.
-_SHORTEST_ANSWER = 16
+
+class Session(Protocol):
+    """What the interactive chat needs of a conversation."""
+
+    finish_reason: str | None
+
+    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+        """The answer to `text`, piece by piece."""
+
+    def clear(self) -> None:
+        """Forget everything but the system prompt."""
+
+    def footer(self) -> str:
+        """What the last answer cost, in one line."""
+
+    def report(self) -> list[tuple[str, str]]:
+        """Speed, cache and memory as names and values for people."""
+
+    def set_memory(self, size: str) -> None:
+        """Change the memory budget."""
 
 
 class ChatSession:
@@ -29,6 +47,7 @@ class ChatSession:
         self.completion_tokens = 0  # of its answer
         self.finish_reason: str | None = None  # "stop", "length", or None for an answer that was interrupted
         self._on_forget = on_forget
+        self._before: Any = None  # statistics when the last reply began
 
     def reply(self, text: str, **sampling: Any) -> Iterator[str]:
         """The answer to `text`, piece by piece; `sampling` is what `create_chat_completion` takes.
@@ -40,6 +59,7 @@ class ChatSession:
             EdgeMoEError: when `text` alone is too long for the context.
         """
         self.finish_reason = None
+        self._before = self.llm.stats()
         self.messages.append({"role": "user", "content": text})
         answer: list[str] = []
         try:
@@ -65,30 +85,37 @@ class ChatSession:
         """Forget everything but the system prompt."""
         del self.messages[self._turns_start :]
 
+    def footer(self) -> str:
+        """What the last answer cost, in one line."""
+        return footer(self.stats(), self.completion_tokens)
+
+    def stats(self) -> Any:
+        """Statistics of the last answer."""
+        return self.llm.stats().since(self._before)
+
+    def report(self) -> list[tuple[str, str]]:
+        """All counters since the model was loaded, as names and values for people."""
+        return report(self.llm.stats())
+
+    def set_memory(self, size: str) -> None:
+        """Change the memory budget, "none" for no limit."""
+        self.llm.set_memory(None if size.lower() == "none" else size)
+
     @property
     def _turns_start(self) -> int:
         return 1 if self.messages and self.messages[0]["role"] == "system" else 0
 
     def _fit(self, max_tokens: int | None) -> int:
-        """Drop the oldest turns until the prompt leaves room for an answer; the length of the prompt."""
-        n_ctx = self.llm.n_ctx()
-        reserve = n_ctx // 4 if not max_tokens or max_tokens < 0 else min(max_tokens, n_ctx // 2)
-        start = self._turns_start
-        length = len(prompt_tokens(self.llm, self.messages))
-        if length + reserve > n_ctx:
-            self._check_length(self.messages[:start] + self.messages[-1:], n_ctx, min(reserve, _SHORTEST_ANSWER))
-        while length + reserve > n_ctx and len(self.messages) > start + 1:
-            del self.messages[start : start + 2]
-            self.turns_forgotten += 1
-            if self.turns_forgotten == 1 and self._on_forget:
+        """Forget the oldest turns until the prompt leaves room for an answer; the length of the prompt."""
+        kept, length = fit(self.llm, self.messages, max_tokens)
+        if len(kept) < len(self.messages):
+            first = self.turns_forgotten == 0
+            self.turns_forgotten += _turns(self.messages) - _turns(kept)
+            self.messages = kept
+            if first and self._on_forget:
                 self._on_forget()
-            length = len(prompt_tokens(self.llm, self.messages))
         return length
 
-    def _check_length(self, shortest: list[Message], n_ctx: int, answer: int) -> None:
-        length = len(prompt_tokens(self.llm, shortest))
-        if length + answer > n_ctx:
-            raise EdgeMoEError(
-                f"the message is too long: its prompt has {length} tokens, and the context holds {n_ctx} together with "
-                "the answer; shorten it or choose a larger context"
-            )
+
+def _turns(messages: list[Message]) -> int:
+    return sum(message["role"] == "user" for message in messages)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgemoe.chat.commands import COMMANDS, Chat, Leave, run_command
-from edgemoe.chat.footer import footer
 from edgemoe.errors import Cancelled, EdgeMoEError
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def printable(text: str) -> str:
 
 
 def _answer(chat: Chat, text: str) -> None:
-    before = chat.session.llm.stats()
     with closing(chat.session.reply(text, **chat.sampling)) as pieces:
         try:
             for piece in pieces:
@@ -55,8 +53,7 @@ def _answer(chat: Chat, text: str) -> None:
     sys.stdout.write("\n")
     sys.stdout.flush()
     note = " · cut by the token limit" if chat.session.finish_reason == "length" else ""
-    line = footer(chat.session.llm.stats().since(before), chat.session.completion_tokens) + note
-    chat.console.print(line, style="dim", markup=False, highlight=False)
+    chat.console.print(chat.session.footer() + note, style="dim", markup=False, highlight=False)
 
 
 def _read_message(read: Callable[[str], str]) -> str:

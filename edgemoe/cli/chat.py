@@ -32,10 +32,15 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0, 2**32 - 2), help="Repeat an answer.  [default: random]")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Per answer.  [default: what fits]")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
+@click.option("--route", is_flag=True, help="Let the prompt router choose who answers, by the configuration.")
+@click.option("--local-only", is_flag=True, help="With --route: nothing leaves this machine.")
+@options.config
 @options.as_json
 @click.option("--trace", type=click.Path(dir_okay=False), metavar="FILE", help="Record which experts each token used.")
 @click.option("--verbose", is_flag=True, help="Show what llama.cpp logs.")
+@click.pass_context
 def command(
+    context: click.Context,
     model: str | None,
     prompt: str | None,
     memory: str,
@@ -44,6 +49,9 @@ def command(
     ctx: int | None,
     threads: int | None,
     system: str | None,
+    route: bool,
+    local_only: bool,
+    config: Path | None,
     as_json: bool,
     trace: str | None,
     verbose: bool,
@@ -53,14 +61,21 @@ def command(
 
     In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
     """
-    from edgemoe.chat.prompt import use_own_template
     from edgemoe.chat.session import ChatSession
     from edgemoe.cli.console import open_llama
+    from edgemoe.conversation import use_own_template
     from edgemoe.default_model import default_model_path
 
     text = _single_prompt(prompt)
     if text is None and as_json:
         raise click.UsageError("--json needs a prompt: -p TEXT, or a piped text")
+    if route:
+        from edgemoe.cli.chat_routed import chat_routed
+
+        chat_routed(context, text, config, as_json=as_json)
+        return
+    if local_only or config:
+        raise click.UsageError(f"{'--local-only' if local_only else '--config'} means nothing without --route")
     path = Path(model) if model else default_model_path()
     arguments = options.llama_arguments(memory=memory, cache=cache, quality=quality, ctx=ctx, threads=threads)
     llm = open_llama(path, trace=trace, verbose=verbose, **arguments)
@@ -98,24 +113,21 @@ def _talk(session: ChatSession, name: str, sampling: dict[str, Any]) -> None:
 
 
 def _answer(session: ChatSession, text: str, name: str, sampling: dict[str, Any], as_json: bool) -> None:
-    from edgemoe.chat.footer import footer
     from edgemoe.chat.terminal import printable
     from edgemoe.cli.console import console, print_json
 
     show = printable if sys.stdout.isatty() else str
-    before = session.llm.stats()
     pieces: list[str] = []
     with closing(session.reply(text, **sampling)) as answer:
         for piece in answer:
             pieces.append(piece)
             if not as_json:
                 click.echo(show(piece), nl=False)
-    stats = session.llm.stats().since(before)
     if as_json:
-        print_json(_result(session, "".join(pieces), name, stats))
+        print_json(_result(session, "".join(pieces), name, session.stats()))
         return
     click.echo()
-    console(stderr=True).print(footer(stats, session.completion_tokens), style="dim", markup=False, soft_wrap=True)
+    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=True)
 
 
 def _result(session: ChatSession, text: str, name: str, stats: Any) -> dict[str, Any]:

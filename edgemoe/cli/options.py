@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -31,6 +32,12 @@ ctx = click.option(
     "--ctx", type=click.IntRange(min=1), metavar="N", help="Tokens of context.  [default: as trained, or as fits]"
 )
 threads = click.option("--threads", type=click.IntRange(min=1), metavar="N", help="To compute with.  [default: cores]")
+config = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The configuration.  [default: the user's]",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -1,4 +1,4 @@
-"""`edgemoe route`: the classifier of prompts."""
+"""`edgemoe route`: the classifier of prompts, and who answers them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import click
 
 from edgemoe.cli import options
 from edgemoe.cli.route_calibrate import calibrate
+from edgemoe.cli.route_confidence import confidence
+from edgemoe.cli.route_policy import decide, explain, feedback, init, short
+from edgemoe.cli.route_simulate import simulate
 from edgemoe.errors import EdgeMoEError, WriteError
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -22,9 +25,6 @@ def command() -> None:
 
     Example: edgemoe route classify "How do I contest a parking ticket?"
     """
-
-
-command.add_command(calibrate)
 
 
 @command.command()
@@ -49,7 +49,7 @@ def classify(prompts: tuple[str, ...], router: Path | None, as_json: bool) -> No
             scores = result.scores[head]
             binary = "yes" in scores
             cells.append(f"{scores['yes']:.0%}" if binary else f"{choice or '-'} {scores.get(choice or 'none', 0):.0%}")
-        rows.append((_short(prompt), *cells))
+        rows.append((short(prompt), *cells))
     click.echo(aligned(rows))
 
 
@@ -129,7 +129,7 @@ def evaluate(
     Lines with the numbers "weak" and "strong" (from 0 to 1: how good the answers of a small and of a big model are)
     show what sending prompts to the big model is worth, beside an order by length, by chance, and by an oracle.
 
-    Example: edgemoe route eval answered.jsonl --plot curves.html
+    Example: edgemoe route eval rated.jsonl --plot curves.html
     """
     from edgemoe.bench.plot import check_plot, write_report
     from edgemoe.cli.console import print_json
@@ -164,6 +164,5 @@ def evaluate(
         print_evaluation(found)
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else f"{line[:57]}..."
+for verb in (calibrate, confidence, decide, explain, feedback, init, simulate):
+    command.add_command(verb)

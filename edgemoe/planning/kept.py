@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -14,6 +13,8 @@ import msgpack
 
 from edgemoe import machine
 from edgemoe.bench.disk import measure_disk
+from edgemoe.errors import WriteError
+from edgemoe.files import replace_file
 from edgemoe.planning.machines import Machine
 from edgemoe.planning.measure import measure_rates
 
@@ -82,12 +83,8 @@ class _Kept:
         everything = self._read()
         entries = everything.get(kind)
         everything[kind] = (entries if isinstance(entries, dict) else {}) | {key: value}
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".machine-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgpack.packb({**everything, "version": _VERSION}))
-            os.replace(name, self._path)
+        with suppress(WriteError):
+            replace_file(self._path, msgpack.packb({**everything, "version": _VERSION}))
 
     def _read(self) -> dict[str, Any]:
         try:

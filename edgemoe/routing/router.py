@@ -8,13 +8,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemoe.default_model import router_path
 from edgemoe.errors import ModelError
 from edgemoe.routing.export import CHECKSUM, DESCRIPTION, FORMAT, checksum, stored_checksum
 from edgemoe.routing.features import Hashing, normalise
 from edgemoe.routing.heads import YES, choose
+
+if TYPE_CHECKING:
+    from edgemoe.config import Config
+    from edgemoe.routing.decider import Decider
+    from edgemoe.routing.policy import Decision
 
 DOMAIN, STRONG, UNSAFE = "domain", "strong", "unsafe"
 """Names of the heads that the shipped router has."""
@@ -85,6 +90,7 @@ class Router:
         self._width = sum(len(head.labels) for head in self._heads)
         self._check_shapes()
         self._extractor = self.hashing.extractor()
+        self._decider: Decider | None = None
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
@@ -104,6 +110,18 @@ class Router:
             scores[head.name] = dict(zip(head.labels, probabilities, strict=True))
             choices[head.name] = choose(probabilities, head.labels, head.open, head.offsets)
         return Classification(choices, scores)
+
+    def decide(self, prompt: str, config: Config | None = None, *, local_only: bool = False) -> Decision:
+        """Who would answer a prompt, by a configuration; by the user's one when it is None.
+
+        Raises:
+            ConfigError: for a configuration that is wrong.
+        """
+        from edgemoe.routing.decider import Decider
+
+        if self._decider is None or (config is not None and self._decider.config is not config):
+            self._decider = Decider(config, self)
+        return self._decider.decide(prompt, local_only=local_only)
 
     def logits(self, prompt: str) -> list[float]:
         """Calibrated logits of all heads, one after the other; the same bits on every machine."""

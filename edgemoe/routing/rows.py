@@ -22,7 +22,8 @@ class Row:
     """A prompt; `labels` has a text (a class) or a number from 0 to 1 (a probability of yes) for some heads.
 
     One that is not `judged` is trained on, but thresholds are not tuned on it. `weak` and `strong` say how good
-    (0 to 1) two models' answers were; they are measured by, not learned from.
+    (0 to 1) two models' answers were, `scores` those of any number of models (None where nobody knows); they are
+    measured by, not learned from.
     """
 
     text: str
@@ -32,14 +33,15 @@ class Row:
     judged: bool = True
     weak: float | None = None
     strong: float | None = None
+    scores: tuple[float | None, ...] = ()
 
 
 def read_rows(paths: Iterable[str | Path], head: str) -> list[Row]:
     """Rows of JSON lines with `text`, and `label` (of `head`) or `labels` (an object: head to label).
 
-    `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `split` is
-    train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised text. Raises
-    EdgeMoEError for a line that is none of this, with its number.
+    `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `scores` is
+    a list of such, `split` is train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised
+    text. Raises EdgeMoEError for a line that is none of this, with its number.
     """
     rows = []
     for path in map(Path, paths):
@@ -72,10 +74,14 @@ def _row(line: str, head: str, where: str) -> Row:
     split = value.get("split") or (DEV if _tenth(text) else TRAIN)
     if split not in _SPLITS:
         raise EdgeMoEError(f"{where}: the split {split!r} is none of {', '.join(_SPLITS)}")
-    scores = [value.get("weak"), value.get("strong")]
-    if any(score is not None and not _is_share(score) for score in scores):
-        raise EdgeMoEError(f"{where}: weak and strong must be numbers from 0 to 1, not {scores[0]!r} and {scores[1]!r}")
-    return Row(text, labels, str(value.get("source", "")), split, bool(value.get("judged", True)), *scores)
+    pair = [value.get("weak"), value.get("strong")]
+    if any(score is not None and not _is_share(score) for score in pair):
+        raise EdgeMoEError(f"{where}: weak and strong must be numbers from 0 to 1, not {pair[0]!r} and {pair[1]!r}")
+    scores = value.get("scores", [])
+    if not isinstance(scores, list) or any(score is not None and not _is_share(score) for score in scores):
+        raise EdgeMoEError(f"{where}: scores must be a list of numbers from 0 to 1")
+    judged = bool(value.get("judged", True))
+    return Row(text, labels, str(value.get("source", "")), split, judged, *pair, tuple(scores))
 
 
 def _is_label(label: object) -> bool:

@@ -4,7 +4,7 @@
 //                 [--only SUBSTRING]
 //
 // Without options, all shapes, counts, numbers of threads and memories. Each round runs every subject for a moment, one after
-// the other; times are of the processor, figures medians over rounds, and so is the ratio to the ggml type of a subject's level.
+// the other; times are of the processor, figures medians over rounds, and so are the ratios to ggml's type of a subject's level.
 // EDGEMOE_KERNEL chooses the variant.
 #include <dlfcn.h>
 #include <sys/mman.h>
@@ -39,7 +39,7 @@ struct Case {
 // A contiguous array of experts, all alike, whose rows a subject multiplies by activations.
 struct Subject {
   std::string name;
-  std::string rival;  // the ggml type beside which it stands
+  std::string rival;  // the type of ggml beside whose kernels it stands
   size_t bytes = 0;   // of one expert
   std::vector<uint8_t> experts;
   std::function<void(const uint8_t* expert, int64_t begin, int64_t end)> run;
@@ -207,19 +207,35 @@ void add_assembly(std::vector<std::unique_ptr<Subject>>& subjects, const Case& c
   };
 }
 
-// ggml's library, as far as its dot products go.
+// ggml's layout for its fastest kernels: eight rows, or four activations, block by block. Their contents do not matter for the speed.
+struct Repacked {
+  using Multiply = void (*)(int n, float* y, size_t stride, const void* rows, const void* x, int count, int row_count);
+  Multiply one = nullptr;
+  Multiply four = nullptr;  // or a multiple of it
+  size_t block = 0;         // bytes of 256 weights of one row
+};
+
+// ggml's library, as far as its kernels go.
 struct Ggml {
   const ggml::CpuTypeTraits* (*traits)(ggml::Type) = nullptr;
   size_t (*row_size)(ggml::Type, int64_t) = nullptr;
+  void* library = nullptr;
 
   explicit Ggml(const std::string& path) {
     const std::string base = path.substr(0, path.rfind('/') + 1) + "libggml-base.so";
     void* const first = ::dlopen(base.c_str(), RTLD_NOW | RTLD_GLOBAL);
-    void* const library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
+    library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
     if (!first || !library) throw Error(::dlerror());
     reinterpret_cast<void (*)()>(::dlsym(library, "ggml_cpu_init"))();
     traits = reinterpret_cast<decltype(traits)>(::dlsym(library, "ggml_get_type_traits_cpu"));
     row_size = reinterpret_cast<decltype(row_size)>(::dlsym(first, "ggml_row_size"));
+  }
+
+  Repacked repacked(const std::string& type, size_t block) const {
+    const auto find = [&](const char* kind) {
+      return reinterpret_cast<Repacked::Multiply>(::dlsym(library, ("ggml_" + (kind + type) + "_8x8_q8_K").c_str()));
+    };
+    return {find("gemv_"), find("gemm_"), block};
   }
 };
 
@@ -254,33 +270,66 @@ void add_ggml(std::vector<std::unique_ptr<Subject>>& subjects, const Case& c, co
   };
 }
 
+constexpr size_t kInputBlock = 292;  // of 256 activations
+
+std::vector<uint8_t> with_scales(size_t blocks, size_t bytes, size_t scales, uint16_t half) {
+  std::mt19937 random(4);
+  std::vector<uint8_t> made(blocks * bytes);
+  for (uint8_t& byte : made) byte = static_cast<uint8_t>(random());
+  for (size_t b = 0; b < blocks; ++b) {
+    for (size_t i = 0; i < scales; ++i) std::memcpy(made.data() + b * bytes + 2 * i, &half, 2);
+  }
+  return made;
+}
+
+void add_repacked(std::vector<std::unique_ptr<Subject>>& subjects, const Case& c, const std::string& name, const Repacked& repacked) {
+  if (!repacked.one || !repacked.four) return;
+  subjects.push_back(std::make_unique<Subject>());
+  Subject& subject = *subjects.back();
+  subject.name = name;
+  const size_t blocks = static_cast<size_t>(c.columns) / 256;
+  fill(subject, c, with_scales(blocks * static_cast<size_t>(c.rows) / 8, 8 * repacked.block, 16, 0x1c00));
+  // Floats of 0x3c003c00 in place of the four, or one, scales of a block of activations.
+  auto inputs = std::make_shared<std::vector<uint8_t>>(
+      with_scales(blocks * static_cast<size_t>(c.count == 1 ? 1 : c.count / 4), c.count == 1 ? kInputBlock : 4 * kInputBlock, c.count == 1 ? 2 : 8, 0x3c00));
+  auto results = std::make_shared<std::vector<float>>(static_cast<size_t>(c.rows) * static_cast<size_t>(c.count));
+  subject.run = [=](const uint8_t* rows, int64_t begin, int64_t end) {
+    begin = begin / 8 * 8;
+    end = end / 8 * 8;
+    (c.count == 1 ? repacked.one : repacked.four)(static_cast<int>(c.columns), results->data() + begin, static_cast<size_t>(c.rows),
+                                                  rows + static_cast<size_t>(begin) * blocks * repacked.block, inputs->data(), c.count,
+                                                  static_cast<int>(end - begin));
+  };
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values.empty() ? 0 : values[values.size() / 2];
 }
 
-std::string ratio_to(const Subject& subject, const std::vector<std::unique_ptr<Subject>>& all) {
+std::string ratios_to(const Subject& subject, const std::vector<std::unique_ptr<Subject>>& all) {
+  std::string found;
   for (const auto& rival : all) {
-    if (rival->name != subject.rival) continue;
+    if (subject.rival.empty() || (rival->name != "ggml " + subject.rival && rival->name != "repacked " + subject.rival)) continue;
     std::vector<double> ratios;
     for (size_t i = 0; i < subject.speeds.size(); ++i) ratios.push_back(subject.speeds[i] / rival->speeds[i]);
     char text[64];
-    std::snprintf(text, sizeof(text), "%.2f x %s", median(ratios), rival->name.c_str());
-    return text;
+    std::snprintf(text, sizeof(text), "  %.2f x %s", median(ratios), rival->name.c_str());
+    found += text;
   }
-  return "";
+  return found;
 }
 
 void measure(const Case& c, const Ggml* ggml, int rounds) {
   std::vector<std::unique_ptr<Subject>> subjects;
-  add_ours(subjects, c, Format::kT16, 0, "T16 level 2", "ggml Q2_K");
-  add_ours(subjects, c, Format::kT16, 1, "T16 level 3", "ggml Q3_K");
-  add_ours(subjects, c, Format::kT16, 2, "T16 level 4", "ggml Q4_K");
-  add_ours(subjects, c, Format::kT16, 3, "T16 level 6", "ggml Q4_K");
-  add_ours(subjects, c, Format::kSlicedQ4K, 0, "Q4_K slices, level 2", "ggml Q2_K");
-  add_ours(subjects, c, Format::kSlicedQ4K, 1, "Q4_K slices, level 3", "ggml Q3_K");
-  add_ours(subjects, c, Format::kSlicedQ4K, 2, "Q4_K slices, all", "ggml Q4_K");
-  add_ours(subjects, c, Format::kSlicedQ6K, 2, "Q6_K slices, level 4", "ggml Q4_K");
+  add_ours(subjects, c, Format::kT16, 0, "T16 level 2", "Q2_K");
+  add_ours(subjects, c, Format::kT16, 1, "T16 level 3", "Q3_K");
+  add_ours(subjects, c, Format::kT16, 2, "T16 level 4", "Q4_K");
+  add_ours(subjects, c, Format::kT16, 3, "T16 level 6", "Q4_K");
+  add_ours(subjects, c, Format::kSlicedQ4K, 0, "Q4_K slices, level 2", "Q2_K");
+  add_ours(subjects, c, Format::kSlicedQ4K, 1, "Q4_K slices, level 3", "Q3_K");
+  add_ours(subjects, c, Format::kSlicedQ4K, 2, "Q4_K slices, all", "Q4_K");
+  add_ours(subjects, c, Format::kSlicedQ6K, 2, "Q6_K slices, level 4", "Q4_K");
   if (c.count == 1) {
     add_assembly(subjects, c, Format::kSlicedQ4K, "assemble Q4_K", 144);
     add_assembly(subjects, c, Format::kSlicedQ5K, "assemble Q5_K", 176);
@@ -292,6 +341,8 @@ void measure(const Case& c, const Ggml* ggml, int rounds) {
     add_ggml(subjects, c, *ggml, "ggml Q4_K", 12);
     add_ggml(subjects, c, *ggml, "ggml Q4_0", 2);
     add_ggml(subjects, c, *ggml, "ggml IQ4_XS", 23);
+    add_repacked(subjects, c, "repacked Q2_K", ggml->repacked("q2_K", 84));
+    add_repacked(subjects, c, "repacked Q4_K", ggml->repacked("q4_K", 144));
   }
   const auto unwanted = [&](const auto& subject) { return subject->name.find(c.only) == std::string::npos; };
   subjects.erase(std::remove_if(subjects.begin(), subjects.end(), unwanted), subjects.end());
@@ -305,8 +356,8 @@ void measure(const Case& c, const Ggml* ggml, int rounds) {
   for (const auto& subject : subjects) {
     const double speed = median(subject->speeds);
     const double bytes = static_cast<double>(subject->bytes) / (static_cast<double>(c.rows * c.columns) * c.count);
-    std::printf("  %-22s %7.1f GMAC/s %7.1f GB/s  %s\n", subject->name.c_str(), speed * 1e-9, speed * bytes * 1e-9,
-                ratio_to(*subject, subjects).c_str());
+    std::printf("  %-22s %7.1f GMAC/s %7.1f GB/s%s\n", subject->name.c_str(), speed * 1e-9, speed * bytes * 1e-9,
+                ratios_to(*subject, subjects).c_str());
   }
   std::fflush(stdout);
 }

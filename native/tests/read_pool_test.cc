@@ -113,7 +113,7 @@ TEST_F(ReadPoolTest, DropsOnlyTheQueuedReadsOfOneSink) {
 TEST_F(ReadPoolTest, DestructionDropsWhatIsQueuedAndWaitsForWhatHasStarted) {
   RecordingSink sink;
   sink.hold();
-  auto pool = std::make_unique<ReadPool>(2);
+  auto pool = std::make_unique<ReadPool>(2, kBlock);
   pool->submit(blocks(0, kBlocks, &sink), false);
   ASSERT_TRUE(sink.wait_for(2));  // both threads are inside the sink
   std::thread later([&sink] {
@@ -175,6 +175,46 @@ TEST_F(ReadPoolTest, TheEndOfTheFileIsNoErrorWhenEnoughBytesArrived) {
   EXPECT_EQ(sink.errors(0)[0], "");
   EXPECT_NE(sink.errors(1)[0], "");
   EXPECT_TRUE(tail.equal(kBlock, _buffer.data(), 100));
+}
+
+TEST_F(ReadPoolTest, ReadsSideBySideAreOneCallAndKeepTheirBytes) {
+  RecordingSink sink;
+  ReadPool pool(1, 8 * kBlock);
+  sink.hold();
+  pool.submit({block(0, &sink)}, true);
+  ASSERT_TRUE(sink.wait_for(1));  // the only thread is now inside the sink
+  const AlignedBuffer places(40 * kBlock);
+  // Parts of one extent that meet within a block, with other reads between them; then one that would make it too long.
+  const std::vector<Read> reads = {
+      {&_file, 10 * kBlock, 3 * kBlock, 3 * kBlock, places.data(), &sink, 1},
+      {&_file, 40 * kBlock, 2 * kBlock, 2 * kBlock, places.data() + 4 * kBlock, &sink, 2},
+      {&_file, 12 * kBlock, 2 * kBlock, 2 * kBlock, places.data() + 8 * kBlock, &sink, 3},
+      {&_file, 14 * kBlock, 4 * kBlock, 4 * kBlock - 7, places.data() + 12 * kBlock, &sink, 4},
+      {&_file, 18 * kBlock, kBlock, kBlock, places.data() + 20 * kBlock, &sink, 5},
+  };
+  pool.submit(reads, true);
+  sink.let_go();
+  ASSERT_TRUE(sink.wait_for(1 + reads.size()));
+  EXPECT_EQ(sink.order(), (std::vector<uint32_t>{0, 1, 3, 4, 2, 5}));
+  EXPECT_EQ(pool.calls(), 4u);
+  for (const Read& read : reads) {
+    EXPECT_EQ(sink.errors(read.tag), std::vector<std::string>{""});
+    EXPECT_TRUE(_content.equal(read.offset, read.dst, read.length)) << read.tag;
+  }
+}
+
+TEST_F(ReadPoolTest, OfReadsSideBySideOnlyThoseBeyondTheEndFail) {
+  RecordingSink sink;
+  ReadPool pool(1);
+  sink.hold();
+  pool.submit({block(0, &sink)}, true);
+  ASSERT_TRUE(sink.wait_for(1));
+  const FaultGuard guard(testing::truncated_at(12 * kBlock));
+  pool.submit(blocks(10, 14, &sink), true);
+  sink.let_go();
+  ASSERT_TRUE(sink.wait_for(5));
+  EXPECT_EQ(pool.calls(), 2u);
+  for (uint32_t i = 10; i < 14; ++i) EXPECT_EQ(sink.errors(i).at(0).empty(), i < 12) << i;
 }
 
 }  // namespace

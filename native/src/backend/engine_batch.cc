@@ -214,13 +214,13 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
   if (!_settings.read_ahead || (_cache->holds_all() && !chooses())) return;
   _planes_ahead.clear();
   plan_rest(_groups[group], routed);
-  const bool few = ids->ne[1] <= kMostTokensAhead;
-  if (few && _ahead_pays.on()) {
+  const bool idle = ids->ne[1] <= kMostTokensAhead && _ahead_pays.on();
+  if (idle) {
     const std::vector<PredictedExpert>& predicted = lookahead().look(group, ids, routed);
     if (!predicted.empty()) plan_next(lookahead().next(group), predicted);
   }
   if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
-  if (!few || !chooses() || _upgrade.plane == 0 || _upgrade_group != group) return;
+  if (!idle || !chooses() || _upgrade.plane == 0 || _upgrade_group != group) return;
   _planes_ahead.clear();
   for (const StoredTensor* member : _groups[group].members) {
     if (member->live && _upgrade.plane < member->levels) _planes_ahead.push_back(member->plane(_upgrade.index, _upgrade.plane));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -68,6 +69,16 @@ int open_unbuffered(const char* path) {
 #endif
 }
 
+// Takes `bytes` off the front of the parts from `first` on; returns the first part that is left.
+size_t skip(std::vector<iovec>& parts, size_t first, size_t bytes) {
+  while (first < parts.size() && bytes >= parts[first].iov_len) bytes -= parts[first++].iov_len;
+  if (first < parts.size()) {
+    parts[first].iov_base = static_cast<char*>(parts[first].iov_base) + bytes;
+    parts[first].iov_len -= bytes;
+  }
+  return first;
+}
+
 }  // namespace
 
 void set_read_fault(const ReadFault& wanted) {
@@ -106,16 +117,20 @@ File::File(File&& other) noexcept
   other._fd = -1;
 }
 
-size_t File::read_at(void* dst, uint64_t offset, size_t length) const {
+size_t File::read_at(const std::vector<Span>& spans, uint64_t offset) const {
+  size_t length = 0;
+  for (const Span& span : spans) length += span.length;
   size_t visible = length;  // a truncated file's bytes are cut after the read: an unbuffered one takes whole blocks only
   if (fault_active.load(std::memory_order_relaxed)) {
     if (const int error = apply_fault(offset, &visible)) {
       throw IoError("reading " + _path + " at byte " + std::to_string(offset) + " failed: " + std::strerror(error));
     }
   }
+  std::vector<iovec> left;
+  for (const Span& span : spans) left.push_back({span.dst, span.length});
   size_t done = 0;
-  while (done < length) {
-    const ssize_t n = ::pread(_fd, static_cast<char*>(dst) + done, length - done, static_cast<off_t>(offset + done));
+  for (size_t first = 0; done < length;) {
+    const ssize_t n = ::preadv(_fd, left.data() + first, static_cast<int>(left.size() - first), static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       throw IoError("reading " + _path + " at byte " + std::to_string(offset + done) + " failed: " + std::strerror(errno));
@@ -124,6 +139,7 @@ size_t File::read_at(void* dst, uint64_t offset, size_t length) const {
     done += static_cast<size_t>(n);
     // An unbuffered read that stops inside a block has met the end of the file.
     if (_unbuffered && done % kBlock != 0) break;
+    first = skip(left, first, static_cast<size_t>(n));
   }
 #if defined(POSIX_FADV_DONTNEED)
   if (!_unbuffered) ::posix_fadvise(_fd, static_cast<off_t>(offset), static_cast<off_t>(length), POSIX_FADV_DONTNEED);

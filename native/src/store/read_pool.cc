@@ -1,13 +1,42 @@
 #include "edgemoe/store/read_pool.h"
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 
 #include "edgemoe/error.h"
 
 namespace edgemoe {
 
-ReadPool::ReadPool(int threads) {
+namespace {
+
+uint64_t end_of(const Read& read) { return read.offset + read.length; }
+
+// Whether a read begins where another ends, or in its last block, as planes do that are not whole blocks.
+bool follows(const Read& next, const Read& last) {
+  return next.file == last.file && (next.offset == end_of(last) || (next.offset + kBlock == end_of(last) && next.length > kBlock));
+}
+
+size_t shared(const Read& next, const Read& last) { return static_cast<size_t>(end_of(last) - next.offset); }
+
+// Reads which follow each other, with one call; what two of them share is copied. Returns the bytes that came, from the first one's offset on.
+size_t read_together(const std::vector<Read>& group) {
+  std::vector<Span> spans = {{group[0].dst, group[0].length}};
+  for (size_t i = 1; i < group.size(); ++i) {
+    const size_t common = shared(group[i], group[i - 1]);
+    spans.push_back({group[i].dst + common, group[i].length - common});
+  }
+  const size_t got = group[0].file->read_at(spans, group[0].offset);
+  for (size_t i = 1; i < group.size(); ++i) {
+    const size_t common = shared(group[i], group[i - 1]);
+    std::memcpy(group[i].dst, group[i - 1].dst + group[i - 1].length - common, common);
+  }
+  return got;
+}
+
+}  // namespace
+
+ReadPool::ReadPool(int threads, size_t together) : _together(together) {
   if (threads < 1) throw Error("reading needs at least one thread, not " + std::to_string(threads));
   for (int i = 0; i < threads; ++i) _threads.emplace_back([this] { run(); });
 }
@@ -48,28 +77,60 @@ std::vector<Read> ReadPool::drop_queued(const ReadSink* sink, bool urgent) {
 
 void ReadPool::run() {
   for (;;) {
-    Read read;
+    std::vector<Read> group;
     {
       std::unique_lock lock(_mutex);
+      ++_idle;
       _work.wait(lock, [this] { return _stopping || !_urgent.empty() || !_later.empty(); });
+      --_idle;
       if (_stopping) return;
-      auto& queue = _urgent.empty() ? _later : _urgent;
-      read = queue.front();
-      queue.pop_front();
+      group = take();
     }
-    std::string error;
-    try {
-      const size_t got = read.file->read_at(read.dst, read.offset, read.length);
-      _bytes_read.fetch_add(got, std::memory_order_relaxed);
-      if (got < read.needed) {
-        error = read.file->path() + " ends at byte " + std::to_string(read.offset + got) + ", but " +
-                std::to_string(read.needed - got) + " more bytes are needed: the file has shrunk since it was opened";
-      }
-    } catch (const std::exception& failure) {
-      error = failure.what();
-    }
-    read.sink->on_read(read, error);
+    serve(group);
   }
+}
+
+std::vector<Read> ReadPool::take() {
+  auto& queue = _urgent.empty() ? _later : _urgent;
+  std::vector<Read> group = {queue.front()};
+  queue.pop_front();
+  while (queue.size() > static_cast<size_t>(_idle)) {
+    const Read& last = group.back();
+    const auto next = std::find_if(queue.begin(), queue.end(), [&last](const Read& read) { return follows(read, last); });
+    if (next == queue.end() || end_of(*next) - group[0].offset > _together) break;
+    group.push_back(*next);
+    queue.erase(next);
+  }
+  return group;
+}
+
+void ReadPool::serve(const std::vector<Read>& group) {
+  size_t got = 0;
+  try {
+    _calls.fetch_add(1, std::memory_order_relaxed);
+    got = read_together(group);
+  } catch (const std::exception& failure) {
+    if (group.size() == 1) {
+      group[0].sink->on_read(group[0], failure.what());
+    } else {
+      for (const Read& read : group) serve({read});  // only what lies where it failed is lost
+    }
+    return;
+  }
+  for (const Read& read : group) {
+    const uint64_t before = read.offset - group[0].offset;
+    end(read, got > before ? std::min<size_t>(got - before, read.length) : 0);
+  }
+}
+
+void ReadPool::end(const Read& read, size_t got) {
+  _bytes_read.fetch_add(got, std::memory_order_relaxed);
+  std::string error;
+  if (got < read.needed) {
+    error = read.file->path() + " ends at byte " + std::to_string(read.offset + got) + ", but " + std::to_string(read.needed - got) +
+            " more bytes are needed: the file has shrunk since it was opened";
+  }
+  read.sink->on_read(read, error);
 }
 
 }  // namespace edgemoe

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace edgemoe {
 
@@ -14,6 +15,12 @@ inline constexpr uint64_t kBlock = 4096;
 
 constexpr uint64_t align_down(uint64_t x, uint64_t to) { return x / to * to; }
 constexpr uint64_t align_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
+
+/// @brief Where a part of a read goes.
+struct Span {
+  void* dst = nullptr;
+  size_t length = 0;
+};
 
 /// @brief A file open for positioned reading, unbuffered where the file system can (O_DIRECT, F_NOCACHE).
 class File {
@@ -30,7 +37,10 @@ class File {
   /// except that the range may pass the end of the file, where reading stops.
   /// @returns the bytes read; fewer than `length` only at the end of the file. Thread-safe.
   /// @throws IoError naming file, offset and reason.
-  size_t read_at(void* dst, uint64_t offset, size_t length) const;
+  size_t read_at(void* dst, uint64_t offset, size_t length) const { return read_at(std::vector<Span>{{dst, length}}, offset); }
+
+  /// @brief The same for bytes that follow each other in the file and go to several places, with one call of the system.
+  size_t read_at(const std::vector<Span>& spans, uint64_t offset) const;
 
   uint64_t size() const { return _size; }
   bool unbuffered() const { return _unbuffered; }

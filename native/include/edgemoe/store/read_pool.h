@@ -40,8 +40,9 @@ struct Read {
 /// before it starts (by drop_queued or the destructor).
 class ReadPool {
  public:
-  /// @param threads at least 1.
-  explicit ReadPool(int threads);
+  /// @param threads at least 1. @param together bytes: reads that lie side by side in a file are done at once up to this size, if no
+  /// thread is idle that could do them at the same time.
+  explicit ReadPool(int threads, size_t together = 256 * 1024);
   ~ReadPool();  ///< drops what has not started, waits for what has
   ReadPool(const ReadPool&) = delete;
   ReadPool& operator=(const ReadPool&) = delete;
@@ -54,17 +55,24 @@ class ReadPool {
   std::vector<Read> drop_queued(const ReadSink* sink, bool urgent);
 
   int threads() const { return static_cast<int>(_threads.size()); }
+  uint64_t calls() const { return _calls.load(std::memory_order_relaxed); }  ///< of the system, for all reads so far
   uint64_t bytes_read() const { return _bytes_read.load(std::memory_order_relaxed); }
 
  private:
   void run();
+  std::vector<Read> take();
+  void serve(const std::vector<Read>& group);
+  void end(const Read& read, size_t got);
 
+  const size_t _together;
   std::mutex _mutex;
   std::condition_variable _work;
   std::deque<Read> _urgent;
   std::deque<Read> _later;
+  int _idle = 0;
   bool _stopping = false;
   std::atomic<uint64_t> _bytes_read{0};
+  std::atomic<uint64_t> _calls{0};
   std::vector<std::thread> _threads;
 };
 

@@ -1,0 +1,36 @@
+"""The user's settings: which models there are, who may answer what, and what it may cost."""
+
+from edgemoe.config.load import config_path, load_config
+from edgemoe.config.settings import (
+    ESCALATE,
+    PERSONAL_DATA,
+    Budget,
+    CloudModel,
+    Condition,
+    Config,
+    LocalModel,
+    Rule,
+    Target,
+    Weights,
+    state_folder,
+)
+from edgemoe.config.store import store_threshold
+from edgemoe.config.template import write_template
+
+__all__ = [
+    "ESCALATE",
+    "PERSONAL_DATA",
+    "Budget",
+    "CloudModel",
+    "Condition",
+    "Config",
+    "LocalModel",
+    "Rule",
+    "Target",
+    "Weights",
+    "config_path",
+    "load_config",
+    "state_folder",
+    "store_threshold",
+    "write_template",
+]
