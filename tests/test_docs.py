@@ -92,7 +92,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prompts.jsonl").write_text("".join(map(labelled_prompt, range(120))))
     (folder / "answers.jsonl").write_text("".join(map(known_answer, range(8))))
     (folder / "rated.jsonl").write_text("".join(map(rated_prompt, range(120))))
-    (folder / "answered.jsonl").write_text("".join(map(answered_prompt, range(60))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
     for name in ("tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
@@ -116,10 +115,6 @@ def known_answer(i: int) -> str:
 
 def rated_prompt(i: int) -> str:
     return json.dumps({"text": f"how many orders came on day {i}", "weak": i % 2, "strong": 1}) + "\n"
-
-
-def answered_prompt(i: int) -> str:
-    return json.dumps({"text": "why " * (i + 1), "weak": 0.5, "strong": 1.0 if i % 3 else 0.0}) + "\n"
 
 
 def program(path: Path, arguments: str) -> None:

@@ -82,7 +82,9 @@ main(["chat", "-p", "hello"])
 
 def test_the_pin_of_the_package_is_what_the_code_supports() -> None:
     pins = [line for line in (ROOT / "pyproject.toml").read_text().splitlines() if "llama-cpp-python" in line]
-    assert [pin.strip() for pin in pins] == [f'"llama-cpp-python=={library.SUPPORTED_VERSIONS[-1]}",']
+    version = library.SUPPORTED_VERSIONS[-1]
+    names = ("llama-cpp-python", "llama-cpp-python[server]")  # the package's, and of the tests
+    assert [pin.strip() for pin in pins] == [f'"{name}=={version}",' for name in names]
 
 
 def test_one_version_number() -> None:

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from edgemoe import EdgeMoEError, Router
+from edgemoe import ConfigError, EdgeMoEError, Router
 from edgemoe.cli import cli
+from edgemoe.config import load_config, store_threshold
+from edgemoe.config.template import TEMPLATE
 from edgemoe.default_model import prompts_path
 from edgemoe.routing.local_or_cloud import Answered, Comparison, auc, recovered, summary
 from edgemoe.routing.threshold import Prices, for_cost, for_share
@@ -91,6 +93,55 @@ def test_a_budget_of_own_prompts(tmp_path: Path) -> None:
     shown = run("calibrate", path, "--budget", "0.5/day", *day)
     assert shown.exit_code == 0
     assert shown.stdout.splitlines()[-1] == f"threshold = {found['value']}"
+
+
+def test_a_threshold_is_written_into_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    done = run("calibrate", "--cloud-share", 0.2, "--config", path, "--write", "--json")
+    assert done.exit_code != 0  # a file that is named must exist
+    path.write_text("# mine\nescalate = 'never'\n\n[weights]\nprice = 2.0\n")
+    done = run("calibrate", "--cloud-share", 0.2, "--config", path, "--write", "--json")
+    assert done.exit_code == 0, done.output
+    value = json.loads(done.stdout)["value"]
+    assert load_config(path).threshold == value
+    assert path.read_text() == f"threshold = {value}\n# mine\nescalate = 'never'\n\n[weights]\nprice = 2.0\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("threshold = 0.7  # why\n", "threshold = 0.25  # why\n"),
+        ("  threshold=0.7\r\nprivate = true\r\n", "  threshold=0.25\r\nprivate = true\r\n"),
+        ("# threshold = 0.5   # a default\n", "threshold = 0.25   # a default\n"),
+        ("# threshold = 0.5\nthreshold = 0.7\n", "# threshold = 0.5\nthreshold = 0.25\n"),
+        ("[weights]\nprice = 1.0\n", "threshold = 0.25\n[weights]\nprice = 1.0\n"),
+        ("", "threshold = 0.25\n"),
+    ],
+)
+def test_only_the_threshold_changes(tmp_path: Path, written: str, expected: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(written.encode())
+    store_threshold(path, 0.25)
+    assert path.read_bytes() == expected.encode()
+    assert load_config(path).threshold == 0.25
+
+
+def test_a_configuration_is_made_where_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "config.toml"
+    store_threshold(path, 0.25)
+    assert load_config(path).threshold == 0.25
+    assert path.read_text().replace("threshold = 0.25", "# threshold = 0.2", 1).split() == TEMPLATE.split()
+
+
+@pytest.mark.parametrize(
+    "written", ["threshold = ", "thresold = 0.5\n", 'refusal = """\nthreshold = 0.5\n"""\n', "\xff"]
+)
+def test_a_file_that_cannot_be_changed_safely_stays(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(written.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        store_threshold(path, 0.25)
+    assert path.read_bytes() == written.encode("latin-1")
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def evaluate(
     Lines with the numbers "weak" and "strong" (from 0 to 1: how good the answers of a small and of a big model are)
     show what sending prompts to the big model is worth, beside an order by length, by chance, and by an oracle.
 
-    Example: edgemoe route eval answered.jsonl --plot curves.html
+    Example: edgemoe route eval rated.jsonl --plot curves.html
     """
     from edgemoe.bench.plot import check_plot, write_report
     from edgemoe.cli.console import print_json

@@ -42,7 +42,9 @@ _DAYS = {"day": 1, "week": 7, "month": 30}
     show_default=True,
     help="How long an answer is taken to be.",
 )
-@click.option("--router", type=_FILE, help="A router.  [default: the one that comes with edgemoe]")
+@click.option("--router", type=_FILE, help="A router.  [default: the configuration's]")
+@options.config
+@click.option("--write", is_flag=True, help="Put the threshold into the configuration.")
 @options.as_json
 def calibrate(
     prompts: tuple[Path, ...],
@@ -53,18 +55,21 @@ def calibrate(
     output_price: float | None,
     answer_tokens: int,
     router: Path | None,
+    config: Path | None,
+    write: bool,
     as_json: bool,
 ) -> None:
     """Find the threshold that sends a share of prompts to the cloud, or as many as a budget pays for.
 
     PROMPTS are your own, JSON lines with "text"; without them, prompts that come with edgemoe stand in for them. What
-    is printed last is a line for the configuration. Prompts that need a strong model at least as probably as the
-    threshold says go to the cloud, if privacy and rules let them.
+    is printed last is a line for the configuration, which --write puts there. Prompts that need a strong model at
+    least as probably as the threshold says go to the cloud, if privacy and rules let them.
 
     \b
     Examples: edgemoe route calibrate --cloud-share 0.2
               edgemoe route calibrate --budget 1.50/day --output-price 10 --prompts-per-day 500
     """
+    from edgemoe.config import config_path, load_config, store_threshold
     from edgemoe.default_model import prompts_path
     from edgemoe.routing.router import Router
     from edgemoe.routing.rows import read_rows
@@ -76,7 +81,7 @@ def calibrate(
         raise click.UsageError("--budget needs --output-price (of a million tokens) and --prompts-per-day")
     money = _a_day(budget) if budget is not None else None
     texts = [row.text for row in read_rows(prompts or (prompts_path(),), "label")]
-    scores = probabilities(Router(router), texts)
+    scores = probabilities(Router(router or load_config(config).router), texts)
     costs = list(map(Prices(input_price, output_price or 0.0, answer_tokens).of, texts))
     if money is None:
         found = for_share(scores, cloud_share or 0.0, costs)
@@ -85,6 +90,10 @@ def calibrate(
     values: dict[str, Any] = asdict(found)
     if prompts_per_day is not None:
         values["cost a day"] = found.cost * prompts_per_day
+    if write:
+        path = config or config_path()
+        store_threshold(path, found.value)
+        click.echo(f"edgemoe: written to {path}", err=True)
     _print(values, as_json)
 
 

@@ -14,6 +14,7 @@ from edgemoe.config.settings import (
     Weights,
     state_folder,
 )
+from edgemoe.config.store import store_threshold
 from edgemoe.config.template import write_template
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "config_path",
     "load_config",
     "state_folder",
+    "store_threshold",
     "write_template",
 ]
