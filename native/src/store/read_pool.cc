@@ -91,10 +91,12 @@ void ReadPool::run() {
 }
 
 std::vector<Read> ReadPool::take() {
-  auto& queue = _urgent.empty() ? _later : _urgent;
+  const bool urgent = !_urgent.empty();
+  auto& queue = urgent ? _urgent : _later;
   std::vector<Read> group = {queue.front()};
   queue.pop_front();
-  while (queue.size() > static_cast<size_t>(_idle)) {
+  // What is not waited for stays apart: it must be possible to drop it, and to start what is urgent soon.
+  while (urgent && queue.size() > static_cast<size_t>(_idle)) {
     const Read& last = group.back();
     const auto next = std::find_if(queue.begin(), queue.end(), [&last](const Read& read) { return follows(read, last); });
     if (next == queue.end() || end_of(*next) - group[0].offset > _together) break;

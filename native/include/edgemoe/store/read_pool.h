@@ -40,8 +40,8 @@ struct Read {
 /// before it starts (by drop_queued or the destructor).
 class ReadPool {
  public:
-  /// @param threads at least 1. @param together bytes: reads that lie side by side in a file are done at once up to this size, if no
-  /// thread is idle that could do them at the same time.
+  /// @param threads at least 1. @param together bytes: urgent reads that lie side by side in a file are done at once up to this size, if
+  /// no thread is idle that could do them at the same time.
   explicit ReadPool(int threads, size_t together = 256 * 1024);
   ~ReadPool();  ///< drops what has not started, waits for what has
   ReadPool(const ReadPool&) = delete;
