@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,9 +138,9 @@ def fine(visit: Visit) -> None:
 QUESTION = [{"role": "user", "content": "Hello?"}]
 
 
-def cloud_of(server: Server | int, **options: object) -> Cloud:
+def cloud_of(server: Server | int, **options: Any) -> Cloud:
     port = server if isinstance(server, int) else server.port
-    return Cloud(Endpoint("odd", f"http://127.0.0.1:{port}/v1", "model", **options))  # type: ignore[arg-type]
+    return Cloud(Endpoint("odd", f"http://127.0.0.1:{port}/v1", "model", **options))
 
 
 def failure(cloud: Cloud) -> tuple[str, CloudError]:

@@ -10,7 +10,9 @@ import sys
 
 import keyring
 import keyring.backend
+import keyring.errors
 import pytest
+from keyring.compat import properties
 
 from edgemoe import CloudError
 from edgemoe.cloud import Cloud, Endpoint, estimated_usage
@@ -45,7 +47,7 @@ URL = "https://api.example.com/v1"
 )
 def test_endpoints_that_cannot_be(options: dict[str, object], said: str) -> None:
     with pytest.raises(CloudError, match=said) as caught:
-        Endpoint(**({"name": "far", "base_url": URL, "model": "m"} | options))  # type: ignore[arg-type]
+        Endpoint(**({"name": "far", "base_url": URL, "model": "m"} | options))
     assert "hunter2" not in str(caught.value)
 
 
@@ -80,7 +82,7 @@ def test_estimates_count_bytes() -> None:
 )
 def test_requests_that_cannot_be(messages: list[object], sampling: dict[str, object], said: str) -> None:
     with pytest.raises(CloudError, match=said):
-        request_body("m", messages, sampling)  # type: ignore[arg-type]
+        request_body("m", messages, sampling)
 
 
 def test_any_text_can_be_asked() -> None:
@@ -94,7 +96,9 @@ def test_any_text_can_be_asked() -> None:
 class Ring(keyring.backend.KeyringBackend):
     """A keyring in memory."""
 
-    priority = 1  # type: ignore[assignment]
+    @properties.classproperty
+    def priority(cls) -> float:
+        return 1
 
     def get_password(self, service: str, username: str) -> str | None:
         if service == "locked":
@@ -102,7 +106,7 @@ class Ring(keyring.backend.KeyringBackend):
         return {("edgemoe", "far"): "sk-ring", ("edgemoe", "me"): "sk-mine"}.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        raise NotImplementedError
+        raise keyring.errors.PasswordSetError("it is only read")
 
 
 @pytest.fixture
@@ -116,7 +120,7 @@ def ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def key_of(**options: str) -> str:
     """The key without the key: what of its text is replaced."""
-    key = Endpoint("far", URL, "m", **options).key()  # type: ignore[arg-type]
+    key = Endpoint("far", URL, "m", **options).key()
     assert key is not None
     return next(name for name in ("sk-ring", "sk-mine", "sk-env") if key.removed_from(name) == "[key]")
 
@@ -140,7 +144,7 @@ def test_keys_of_a_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_keys_that_are_missing(options: dict[str, str], said: str) -> None:
-    cloud = Cloud(Endpoint("far", URL, "m", **options))  # type: ignore[arg-type]
+    cloud = Cloud(Endpoint("far", URL, "m", **options))
     assert said in (cloud.unavailable() or "")
     with pytest.raises(CloudError, match=said):
         list(cloud.stream([{"role": "user", "content": "Hello"}]))

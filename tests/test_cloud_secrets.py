@@ -8,6 +8,7 @@ import re
 import ssl
 import traceback
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,9 +28,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
 
 
-def endpoint_of(server: Server, scheme: str = "http", **options: object) -> Endpoint:
+def endpoint_of(server: Server, scheme: str = "http", **options: Any) -> Endpoint:
     url = f"{scheme}://127.0.0.1:{server.port}/v1"
-    return Endpoint("odd", url, "model", key_variable=VARIABLE, retries=0, **options)  # type: ignore[arg-type]
+    return Endpoint("odd", url, "model", key_variable=VARIABLE, retries=0, **options)
 
 
 def echoes(visit: Visit) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from edgemoe.bench.texts import ENGLISH
+from edgemoe.default_model import default_model_path
 from edgemoe.packs.reader import Pack
 from models import write_model
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "make_default_model.py"
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ROOT / "tools" / "make_default_model.py"
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,9 @@ def test_a_text_that_is_too_short_is_an_error_in_one_line(folder: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("Error: the calibration text has")
     assert not (folder / "short.mwq.gguf").exists()
+
+
+def test_the_card_says_how_large_the_model_is() -> None:
+    card = (ROOT / "models" / "README.md").read_text()
+    assert f"{default_model_path().stat().st_size / 1e6:.2f} MB" in card
+    assert default_model_path().name in card

@@ -210,7 +210,7 @@ class Answering:
         with self._shared.account.spending(model.name, expected) as spending:
             pieces = cloud.stream(messages, cancel=self._cancelled, **options)
             try:
-                with closing(pieces):  # type: ignore[type-var]
+                with closing(pieces):
                     for piece in pieces:
                         usage = piece.usage or usage
                         self._answer.finish_reason = piece.finish_reason

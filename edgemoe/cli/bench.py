@@ -40,14 +40,7 @@ if TYPE_CHECKING:
 @click.option("--text", "text_file", type=options.MODEL_FILE, help="The prompt's source.  [default: English prose]")
 @click.option("--stock", is_flag=True, help="Measure plain llama.cpp, which maps the file, too.")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
-@click.option(
-    "--plot",
-    "plots",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    multiple=True,
-    help="Draw speed, time and experts in memory: .png or .html. May be given twice.",
-)
+@options.plots("speed, time and experts in memory")
 @click.option(
     "--peer-csv",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

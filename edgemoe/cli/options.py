@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MODEL_FILE = click.Path(exists=True, dir_okay=False)
 
@@ -39,6 +42,18 @@ config = click.option(
     help="The configuration.  [default: the user's]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def plots(what: str) -> Callable[[F], F]:
+    """The option that draws `what`."""
+    return click.option(
+        "--plot",
+        "plots",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        multiple=True,
+        help=f"Draw {what}: .png or .html. May be given twice.",
+    )
 
 
 def llama_arguments(

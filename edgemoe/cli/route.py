@@ -107,14 +107,7 @@ def train(
 @_ROUTER
 @click.option("--benchmarks", type=_FOLDER, help="Also GQR-Bench and routing, from this folder of collected data.")
 @click.option("--head", default="domain", show_default=True, help="What `label` in DATA is the label of.")
-@click.option(
-    "--plot",
-    "plots",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    multiple=True,
-    help="Draw quality by the share of prompts sent to the strong model: .png or .html. May be given twice.",
-)
+@options.plots("quality by the share of prompts sent to the strong model")
 @options.as_json
 def evaluate(
     data: tuple[Path, ...],

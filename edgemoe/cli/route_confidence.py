@@ -70,7 +70,7 @@ def confidence(data: Path, name: str | None, max_tokens: int, config: Path | Non
 def _read(path: Path) -> list[tuple[str, str]]:
     from edgemoe.cli.console import read_text
 
-    rows = []
+    rows: list[tuple[str, str]] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
             value = json.loads(line) if line.strip() else None
@@ -78,13 +78,13 @@ def _read(path: Path) -> list[tuple[str, str]]:
             raise EdgeMoEError(f"{path}, line {number} is no JSON: {error}") from error
         if value is None:
             continue
-        pair = (value.get("text"), value.get("answer")) if isinstance(value, dict) else (None, None)
-        if not all(isinstance(part, str) and part.strip() for part in pair):
+        text, answer = (value.get("text"), value.get("answer")) if isinstance(value, dict) else (None, None)
+        if not isinstance(text, str) or not isinstance(answer, str) or not text.strip() or not answer.strip():
             raise EdgeMoEError(f'{path}, line {number} needs {{"text": ..., "answer": ...}}')
-        rows.append(pair)
+        rows.append((text, answer))
     if not rows:
         raise EdgeMoEError(f"{path} has no line")
-    return rows  # type: ignore[return-value]
+    return rows
 
 
 def _measures(rows: list[Probed], coefficients: Coefficients) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class Cloud:
 
     def stream(
         self, messages: Sequence[Message], *, cancel: threading.Event | None = None, **sampling: Any
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Yields the answer to `messages` as it comes; the last piece has the reason it ended, and its tokens.
 
         Setting `cancel`, closing the iterator and Ctrl-C close the connection at once. `sampling` may have any field
@@ -51,7 +51,7 @@ class Cloud:
         """
         lines, exchange = network(), self._exchange(messages, cancel, sampling)
 
-        def pieces() -> Iterator[Piece]:
+        def pieces() -> Generator[Piece, None, None]:
             try:
                 while (piece := lines.submit(exchange.next()).result()) is not None:
                     yield piece

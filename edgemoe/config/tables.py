@@ -47,7 +47,8 @@ class Table:
         """The value of `key`, checked, or `default`."""
         self._known.append(key)
         if key not in self._values:
-            return default  # type: ignore[no-any-return]
+            absent: T = default
+            return absent
         value = self._values.pop(key)
         try:
             return check(value)
@@ -169,9 +170,10 @@ def texts(check: Check[str] = text) -> Check[tuple[str, ...]]:
 
 def size(value: Any) -> str | int:
     """A size, a share of the machine's memory, or "auto"."""
-    if value != "auto":
-        parse_size(value, whole=1 << 40)
-    return value  # type: ignore[no-any-return]
+    asked: str | int = value
+    if asked != "auto":
+        parse_size(asked, whole=1 << 40)
+    return asked
 
 
 def file_in(folder: Path) -> Check[Path]:

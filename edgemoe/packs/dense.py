@@ -98,7 +98,7 @@ def can_dequantize(type_: int) -> bool:
     try:
         kind = GGMLQuantizationType(type_)
         quants.dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-    except (ValueError, NotImplementedError):
+    except (ValueError, NotImplementedError):  # no type of ggml; a type that the library has no code for
         return False
     return True
 

@@ -100,7 +100,7 @@ class Probability(Problem):
         both = np.stack([1 - t, t], axis=1)
         with ThreadPoolExecutor(self.options.threads) as pool:
             seeds = range(self.options.seed, self.options.seed + self.options.teachers + 1)
-            fit = lambda seed: self.fit(self.corpus, self.train, both, drawn, _SHAPE, seed)  # noqa: E731
-            teachers = list(pool.map(fit, seeds))
+            begun = [pool.submit(self.fit, self.corpus, self.train, both, drawn, _SHAPE, seed) for seed in seeds]
+            teachers = [teacher.result() for teacher in begun]
         taught = mean_probabilities(teachers, self.corpus, self.train)
         return self.fit(self.corpus, self.train, 0.5 * both + 0.5 * taught, drawn, _SHAPE, self.options.seed)

@@ -24,8 +24,6 @@ namespace {
 using codec::PlaneSet;
 using codec::Tables;
 
-template <typename T, size_t dimensions>
-using Input = nb::ndarray<const T, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
 using Row = std::optional<Input<float, 1>>;
 using Output = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 

@@ -21,9 +21,6 @@ using routing::kDenseNames;
 using routing::kFields;
 
 template <typename T, size_t dimensions>
-using Input = nb::ndarray<const T, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
-
-template <typename T, size_t dimensions>
 nb::object as_numpy(std::vector<T>&& values, const size_t (&shape)[dimensions]) {
   auto kept = std::make_unique<std::vector<T>>(std::move(values));
   T* const data = kept->data();
