@@ -1,0 +1,96 @@
+"""Models that are loaded when a request needs them, each with an engine that computes several requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgemoe.assistant.models import Models
+from edgemoe.config import LocalModel
+from edgemoe.conversation import use_own_template
+from edgemoe.default_model import default_model_path
+from edgemoe.errors import BudgetError
+from edgemoe.packs.summary import open_model, summarize
+from edgemoe.server.hosted import Hosted, SharedLlama
+
+_USUAL_CTX = 8192
+"""Tokens of a request's context where nobody asks for more, and the model was trained with as many."""
+_SHORTEST_CTX = 512
+
+
+class SharedModels(Models):
+    """`Models` whose models serve up to `parallel` requests at once.
+
+    `take` and `give_back` are `use` for callers that have no thread of their own; assistants use `use`.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, LocalModel],
+        memory: int | str,
+        parallel: int,
+        on_load: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        super().__init__(models, memory, on_load)
+        self._parallel = parallel
+        self._ended: dict[str, float] = {}
+
+    @contextmanager
+    def use(self, name: str) -> Iterator[Any]:
+        """The model `name` for one answer, as if it were a `Llama`."""
+        with super().use(name) as hosted:
+            yield SharedLlama(hosted)
+
+    def take(self, name: str, owner: int) -> Hosted:
+        """The model, loaded, until `give_back` of the same `owner`: any number that is no thread's."""
+        hosted: Hosted = self._take(name, owner)
+        return hosted
+
+    def give_back(self, name: str, owner: int) -> None:
+        """Ends what `take` began."""
+        self._ended[name] = time.monotonic()
+        self._leave(name, owner)
+
+    def unload_unused(self, seconds: float) -> list[str]:
+        """Unloads models that nobody has used for so long; returns their names."""
+        with self._changed:
+            now = time.monotonic()
+            unused = [n for n in self._idle() if now - self._open[n].engine.last_used >= seconds]
+            for name in unused:
+                self._unload(name)
+            self._changed.notify_all()
+        return unused
+
+    def _open_model(self, name: str, memory: int | str) -> Hosted:
+        from edgemoe.experts import library
+
+        library.load()  # says what is wrong with an installation, where an import would only fail
+        from edgemoe.llama import Llama
+
+        model = self._models[name]
+        path = model.path or default_model_path()
+        options: dict[str, Any] = {"n_threads": model.threads, "n_threads_batch": model.threads}
+        options |= {"memory": memory, "quality": model.quality, "n_seq_max": self._parallel}
+        lengths = [model.ctx] if model.ctx else usual_lengths(path)
+        for ctx in lengths:
+            try:
+                llm = Llama(path, n_ctx=ctx * self._parallel, **options)
+                break
+            except BudgetError:
+                if ctx == lengths[-1]:
+                    raise
+        use_own_template(llm)
+        return Hosted(llm, self._parallel)
+
+
+def usual_lengths(path: Path) -> list[int]:
+    """Context lengths to try, the longest first."""
+    trained = summarize(str(path), open_model(str(path))).n_ctx_train or _USUAL_CTX
+    longest = min(trained, _USUAL_CTX)
+    lengths = [longest]
+    while lengths[-1] // 2 >= _SHORTEST_CTX:
+        lengths.append(lengths[-1] // 2)
+    return lengths
