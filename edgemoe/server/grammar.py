@@ -50,9 +50,7 @@ def _check(schema: Any) -> None:
         if depth > _DEEPEST:
             raise RequestError(f"the schema is nested deeper than {_DEEPEST} levels")
         if isinstance(value, dict) and isinstance(ref := value.get("$ref"), str) and not ref.startswith("#"):
-            raise RequestError(
-                f"the schema refers to {ref!r}: only references inside it ('#/$defs/x') are used"
-            )
+            raise RequestError(f"the schema refers to {ref!r}: only references inside it ('#/$defs/x') are used")
 
 
 def _values(value: Any) -> Iterator[tuple[Any, int]]:

@@ -15,8 +15,8 @@ class Record:
     """One request that has ended. Times are in seconds.
 
     `outcome` is its finish reason, or "cancelled", "error", "busy" or "refused". `route` is "local" or "cloud" where
-    the router chose; `escalated` says that the cloud replaced a local answer. `schema_valid` is None where no schema was
-    asked for.
+    the router chose; `escalated` says that the cloud replaced a local answer. `schema_valid` is None where no
+    schema was asked for.
     """
 
     api: str
