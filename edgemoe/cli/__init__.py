@@ -11,7 +11,7 @@ import click
 from edgemoe import __version__
 from edgemoe.errors import EdgeMoEError
 
-VERBS = ("chat", "show", "plan", "pack", "verify", "unpack", "bench", "eval", "route", "doctor", "completion")
+VERBS = ("chat", "serve", "show", "plan", "pack", "verify", "unpack", "bench", "eval", "route", "doctor", "completion")
 """Each is the module `edgemoe.cli.VERB` with a click command named `command`."""
 
 _BAD_INPUT = 2

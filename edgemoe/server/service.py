@@ -60,6 +60,18 @@ class Service:
         await self.in_thread(self._close)
         self._threads.shutdown(wait=False)
 
+    def preload(self, name: str) -> list[str]:
+        """Loads a model before the loop runs; returns what it chose by itself, in sentences.
+
+        Raises:
+            EdgeMoEError: what loading raises.
+        """
+        owner = next(self._owners)
+        try:
+            return list(self.shared.take(name, owner).llm.notes)
+        finally:
+            self.shared.give_back(name, owner)
+
     def _close(self) -> None:
         if self.assistant is not None:
             self.assistant.close()
