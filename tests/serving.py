@@ -51,7 +51,7 @@ class Running:
 @contextmanager
 def serving(api_key: str | None = None, **settings: Any) -> Iterator[Running]:
     """A server of the default model, or of other `settings`."""
-    settings = {"models": {MODEL: LocalModel(MODEL)}, "memory": "4GiB"} | settings
+    settings = {"models": {MODEL: LocalModel(MODEL, threads=1)}, "memory": "4GiB"} | settings
     service = Service(Settings(**settings))
     bound = listen("127.0.0.1", 0)
     server = uvicorn.Server(
@@ -79,7 +79,8 @@ def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 @contextmanager
 def alone() -> Iterator[Llama]:
     """The default model by itself, as a program that imports edgemoe has it."""
-    with closing(Llama(default_model_path(), memory=None, n_ctx=512)) as llm:
+    options = {"memory": None, "n_ctx": 512, "n_threads": 1, "n_threads_batch": 1}
+    with closing(Llama(default_model_path(), **options)) as llm:
         use_own_template(llm)
         yield llm
 

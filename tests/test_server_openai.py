@@ -140,10 +140,10 @@ def test_json_schemas_hold(server: Running) -> None:
 
 
 def test_json_schemas_give_what_the_model_gives_alone(server: Running, llm: Llama) -> None:
-    want = expected(llm, response_format={"type": "json_object", "schema": SCHEMA})
-    got = server.openai.chat.completions.create(
-        model=MODEL, messages=said(PROMPT), response_format={"type": "json_object", "schema": SCHEMA}, **GREEDY
-    )
+    animal = {"type": "object", "properties": {"kind": {"enum": ["dog", "fish"]}}, "required": ["kind"]}
+    wanted: dict[str, Any] = {"type": "json_object", "schema": {"type": "array", "items": animal, "minItems": 3}}
+    want = expected(llm, response_format=wanted)
+    got = server.openai.chat.completions.create(model=MODEL, messages=said(PROMPT), response_format=wanted, **GREEDY)
     assert got.choices[0].message.content == want["choices"][0]["message"]["content"]
 
 

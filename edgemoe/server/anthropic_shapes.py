@@ -45,12 +45,14 @@ def request_of(body: CountRequest) -> Request:
 
 def _with_settings(asked: Request, body: MessagesRequest) -> Request:
     names = ("temperature", "top_p", "top_k")
+    form = body.output_config.format if body.output_config is not None else None
     return replace(
         asked,
         sampling={name: value for name in names if (value := getattr(body, name)) is not None},
         max_tokens=body.max_tokens,
         stop=tuple(body.stop_sequences or ()),
         quality=body.quality,
+        schema=form.schema_ if form is not None else None,
     )
 
 

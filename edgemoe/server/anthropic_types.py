@@ -53,6 +53,19 @@ class CountRequest(Strict):
     tool_choice: ToolChoice | None = None
 
 
+class JsonFormat(Strict):
+    """The JSON schema that the answer has to have."""
+
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Strict):
+    """The form of the answer."""
+
+    format: JsonFormat | None = None
+
+
 class MessagesRequest(CountRequest):
     """The body of /v1/messages; `quality` is an addition."""
 
@@ -62,6 +75,7 @@ class MessagesRequest(CountRequest):
     temperature: Annotated[Number, Field(ge=0, le=1)] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
+    output_config: OutputConfig | None = None
     metadata: dict[str, Any] | None = None
     quality: str | Number | None = None
 

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from edgemoe import __version__
 from edgemoe.server import anthropic_api, health, metrics, openai_api, page
 from edgemoe.server.door import Door
-from edgemoe.server.errors import Failed, NotFound, RequestError, WrongMethod, as_request_error
+from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
 from edgemoe.server.service import Service
 
 logger = logging.getLogger("edgemoe.server")
@@ -52,7 +52,7 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        kinds = {404: NotFound, 405: WrongMethod}
+        kinds = {404: NotFound, 405: WrongMethod, 413: TooLarge}
         found = kinds.get(error.status_code, RequestError)(f"{request.method} {request.url.path}: {error.detail}")
         response = error_response(request.url.path, found)
         response.headers.update(error.headers or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,10 +17,6 @@ LARGEST_BODY = 32 << 20
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN = ("/health",)
 """Paths that need no key."""
-
-
-class _TooLarge(Exception):
-    pass
 
 
 class Door:
@@ -61,26 +58,17 @@ class Door:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Bodies without a length are counted as they come."""
-        came, begun = 0, False
+        came = 0
 
         async def counted() -> Message:
             nonlocal came
             message = await receive()
             came += len(message.get("body", b""))
             if came > LARGEST_BODY:
-                raise _TooLarge
+                raise HTTPException(TooLarge.status, str(_too_large()))
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not begun:
-                await self._refuse(scope["path"], _too_large())(scope, receive, send)
+        await self._app(scope, counted, send)
 
 
 def host_of(header: str) -> str:

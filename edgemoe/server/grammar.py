@@ -33,7 +33,7 @@ def _cached(schema: str) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return json_schema_to_gbnf(schema)
+        return _strict(json_schema_to_gbnf(schema))
     except Exception as error:  # the converter raises whatever comes of a schema that is wrong
         raise RequestError(f"the schema cannot be used: {error!r}") from error
 
@@ -41,7 +41,12 @@ def _cached(schema: str) -> str:
 def _any_object() -> str:
     from llama_cpp.llama_grammar import JSON_GBNF
 
-    return str(JSON_GBNF)
+    return _strict(JSON_GBNF)
+
+
+def _strict(grammar: str) -> str:
+    """llama-cpp-python's grammars let line breaks and the like into strings, where JSON wants them escaped."""
+    return grammar.replace(r'[^"\\]', r'[^"\\\x7F\x00-\x1F]')
 
 
 def _check(schema: Any) -> None:

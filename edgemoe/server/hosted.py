@@ -46,9 +46,18 @@ class Hosted:
             resident_bits=self.llm.resident_bits(),
         )
 
+    @property
+    def last_used(self) -> float:
+        """When its newest answer ended, by `time.monotonic`."""
+        return self.engine.last_used
+
+    def end(self) -> None:
+        """Ends what is computed with an error."""
+        self.engine.close()
+
     def close(self) -> None:
         """Unloads the model; what it computes ends with an error."""
-        self.engine.close()
+        self.end()
         self.llm.close()
 
 

@@ -25,7 +25,7 @@ async def answer(service: Service, name: str, request: Request) -> Reply:
         EdgeMoEError: the model cannot be loaded.
     """
     model = service.settings.models[name]
-    hosted, give_back = await service.take(name)
+    hosted, give_back = await service.take_llm(name)
     try:
         engine = hosted.engine
         asked = _with_system(request, model)

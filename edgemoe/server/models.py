@@ -14,11 +14,14 @@ from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import BudgetError
 from edgemoe.packs.summary import open_model, summarize
+from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
 
 _USUAL_CTX = 8192
 """Tokens of a request's context where nobody asks for more, and the model was trained with as many."""
 _SHORTEST_CTX = 512
+_LONGEST_TEXT = 2048
+"""Tokens of a text that is embedded, where nobody asks for more."""
 
 
 class SharedModels(Models):
@@ -36,7 +39,6 @@ class SharedModels(Models):
     ) -> None:
         super().__init__(models, memory, on_load)
         self._parallel = parallel
-        self._ended: dict[str, float] = {}
 
     @contextmanager
     def use(self, name: str) -> Iterator[Any]:
@@ -44,27 +46,26 @@ class SharedModels(Models):
         with super().use(name) as hosted:
             yield SharedLlama(hosted)
 
-    def take(self, name: str, owner: int) -> Hosted:
+    def take(self, name: str, owner: int) -> Hosted | Embedder:
         """The model, loaded, until `give_back` of the same `owner`: any number that is no thread's."""
-        hosted: Hosted = self._take(name, owner)
+        hosted: Hosted | Embedder = self._take(name, owner)
         return hosted
 
     def give_back(self, name: str, owner: int) -> None:
         """Ends what `take` began."""
-        self._ended[name] = time.monotonic()
         self._leave(name, owner)
 
     def unload_unused(self, seconds: float) -> list[str]:
         """Unloads models that nobody has used for so long; returns their names."""
         with self._changed:
             now = time.monotonic()
-            unused = [n for n in self._idle() if now - self._open[n].engine.last_used >= seconds]
+            unused = [n for n in self._idle() if now - self._open[n].last_used >= seconds]
             for name in unused:
                 self._unload(name)
             self._changed.notify_all()
         return unused
 
-    def _open_model(self, name: str, memory: int | str) -> Hosted:
+    def _open_model(self, name: str, memory: int | str) -> Hosted | Embedder:
         from edgemoe.experts import library
 
         library.load()  # says what is wrong with an installation, where an import would only fail
@@ -73,7 +74,11 @@ class SharedModels(Models):
         model = self._models[name]
         path = model.path or default_model_path()
         options: dict[str, Any] = {"n_threads": model.threads, "n_threads_batch": model.threads}
-        options |= {"memory": memory, "quality": model.quality, "n_seq_max": self._parallel}
+        options |= {"memory": memory, "quality": model.quality}
+        if makes_embeddings(path):
+            most = min(model.ctx or _LONGEST_TEXT, summarize(path).n_ctx_train or _LONGEST_TEXT)
+            return Embedder(Llama(path, n_ctx=most, n_batch=most, n_ubatch=most, embedding=True, **options))
+        options["n_seq_max"] = self._parallel
         lengths = [model.ctx] if model.ctx else usual_lengths(path)
         for ctx in lengths:
             try:

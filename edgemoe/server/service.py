@@ -14,7 +14,7 @@ from typing import TypeVar
 from edgemoe.assistant import Assistant
 from edgemoe.default_model import default_model_path
 from edgemoe.server import local, routed
-from edgemoe.server.embedding import Embedded
+from edgemoe.server.embedding import Embedded, Embedder
 from edgemoe.server.errors import Busy, RequestError, UnknownModel
 from edgemoe.server.hosted import Hosted
 from edgemoe.server.log import Log, Record
@@ -76,7 +76,7 @@ class Service:
         if self.assistant is not None:
             self.assistant.close()
         for hosted in self.shared.loaded.values():
-            hosted.engine.close()
+            hosted.end()
         self.shared.close()
 
     # Models
@@ -109,7 +109,19 @@ class Service:
                 return known
         raise UnknownModel(name, names)
 
-    async def take(self, name: str) -> tuple[Hosted, Callable[[], None]]:
+    async def take_llm(self, name: str) -> tuple[Hosted, Callable[[], None]]:
+        """As `take`, a model that makes text.
+
+        Raises:
+            RequestError: it makes embeddings.
+        """
+        hosted, give_back = await self.take(name)
+        if not isinstance(hosted, Hosted):
+            give_back()
+            raise RequestError(f"{name!r} makes embeddings, not text", param="model")
+        return hosted, give_back
+
+    async def take(self, name: str) -> tuple[Hosted | Embedder, Callable[[], None]]:
         """A model, loaded, and what has to be called when it is not needed any more.
 
         Raises:
@@ -158,15 +170,32 @@ class Service:
         """Texts as vectors.
 
         Raises:
-            RequestError: the model makes text, not embeddings.
+            RequestError: the model makes text, not embeddings, or a text cannot be used.
+            Busy: the queue is full.
+            EdgeMoEError: the model cannot be loaded.
         """
         name = self.resolve(model)
-        raise RequestError(f"{name!r} makes text, not embeddings: serve an embedding model for them", param="model")
+        self.admit(api, name)
+        began, outcome, tokens = time.monotonic(), "error", 0
+        try:
+            hosted, give_back = await self.take(next(iter(self.settings.models)) if name == AUTO else name)
+            try:
+                if not isinstance(hosted, Embedder):
+                    message = f"{name!r} makes text, not embeddings: serve an embedding model for them"
+                    raise RequestError(message, param="model")
+                vectors, tokens = await self.in_thread(lambda: hosted.embed(texts))
+            finally:
+                give_back()
+            outcome = "stop"
+            return Embedded(name, vectors, tokens)
+        finally:
+            self.leave()
+            self.log.add(Record(api, name, outcome, prompt_tokens=tokens, total=time.monotonic() - began))
 
     async def count_tokens(self, request: Request) -> int:
         """Tokens of the prompt that `chat` would evaluate; with "auto", for the first local model."""
         name = self.resolve(request.model)
-        hosted, give_back = await self.take(next(iter(self.settings.models)) if name == AUTO else name)
+        hosted, give_back = await self.take_llm(next(iter(self.settings.models)) if name == AUTO else name)
         try:
             return await self.in_thread(lambda: count(hosted.llm, request))
         finally:
