@@ -98,7 +98,7 @@ def test_a_model_that_is_none_is_one_line(tmp_path: Path) -> None:
         (["--route", "--quality", "fast"], "--quality is of one model"),
         (["--keep-alive", "soon"], "'soon' is no time: use 30s, 5m, 1h or never"),
         (["--parallel", "0"], "parallel"),
-        (["--memory", "1KiB"], "budget"),
+        (["--memory", "1KiB"], "a budget of 1.00 KiB is too small"),
     ],
 )
 def test_what_is_refused(arguments: list[str], message: str) -> None:

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from edgemoe import __version__
+from edgemoe.errors import EdgeMoEError
 from edgemoe.server import anthropic_api, health, metrics, openai_api, page
 from edgemoe.server.door import Door
 from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
@@ -62,7 +63,7 @@ def _handle_errors(app: FastAPI) -> None:
     async def failed(request: Request, error: Exception) -> JSONResponse:
         found = as_request_error(error)
         if isinstance(found, Failed):
-            logger.error("%s: %s", request.url.path, found, exc_info=error)
+            logger.error("%s: %s", request.url.path, found, exc_info=None if isinstance(error, EdgeMoEError) else error)
         return error_response(request.url.path, found)
 
     app.add_exception_handler(RequestError, failed)

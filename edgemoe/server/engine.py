@@ -115,17 +115,25 @@ class Engine:
     # On the engine's thread
 
     def _run(self) -> None:
-        while self._next():
-            try:
-                self._step()
-            except Cancelled:
-                continue
-            except BaseException as error:
-                if not isinstance(error, EdgeMoEError):
-                    logger.error("a batch failed", exc_info=error)
-                self._fail(error)
-        self._fail(Unavailable("the model was unloaded: try again"))
-        self._batch.close()
+        try:
+            while self._next():
+                self._compute()
+        except BaseException as error:
+            logger.error("the engine failed", exc_info=error)
+        finally:
+            self._closing = True  # whatever happened: nobody may wait for what does not come
+            self._fail(Unavailable("the model was unloaded: try again"))
+            self._batch.close()
+
+    def _compute(self) -> None:
+        try:
+            self._step()
+        except Cancelled:
+            return
+        except BaseException as error:
+            if not isinstance(error, EdgeMoEError):
+                logger.error("a batch failed", exc_info=error)
+            self._fail(error)
 
     def _next(self) -> bool:
         """Waits for something to compute, gives places away; False when the engine is to end."""

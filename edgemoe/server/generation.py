@@ -21,12 +21,14 @@ Criterion = Callable[[Any, Any], bool]
 
 @dataclass
 class Job:
-    """What the engine is asked to compute, all checked. `criteria` are llama-cpp-python's stopping criteria."""
+    """What the engine is asked to compute, all checked. `ends` are the chat template's stop strings, which no answer
+    tells of; `criteria` are llama-cpp-python's stopping criteria."""
 
     prompt: list[int]
     sampler: Sampler
     max_tokens: int
     stop: Sequence[str] = ()
+    ends: Sequence[str] = ()
     logprobs: int | None = None
     quality: str | float | None = None
     criteria: Sequence[Criterion] = ()
@@ -42,7 +44,7 @@ class Generation:
         self.over = False
         self._vocabulary = vocabulary
         self._deliver = deliver
-        self._text = TextStream(job.stop)
+        self._text = TextStream([*job.stop, *job.ends])
         self._tokens = list(job.prompt)
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()  # with the place of the first character
 
@@ -82,7 +84,8 @@ class Generation:
         text += self._text.end() if stop is None else ""
         logprobs = self._shown_logprobs(last=stop is None)
         self._close()
-        self._deliver(Piece(text, logprobs=logprobs, finish_reason=reason, stop=stop))
+        told = stop if stop in self.job.stop else None
+        self._deliver(Piece(text, logprobs=logprobs, finish_reason=reason, stop=told))
 
     def _close(self) -> None:
         self.over = True

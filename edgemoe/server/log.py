@@ -14,9 +14,9 @@ RECENT = 1024
 class Record:
     """One request that has ended. Times are in seconds.
 
-    `outcome` is its finish reason, or "cancelled", "error", "busy" or "refused". `route` is "local" or "cloud" where
-    the router chose; `escalated` says that the cloud replaced a local answer. `schema_valid` is None where no
-    schema was asked for.
+    `outcome` is its finish reason, or "cancelled", "wrong" (a 400), "error", "busy" (a 429) or "refused". `route` is
+    "local" or "cloud" where the router chose; `escalated` says that the cloud replaced a local answer. `schema_valid`
+    is None where no schema was asked for.
     """
 
     api: str

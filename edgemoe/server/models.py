@@ -12,7 +12,7 @@ from edgemoe.assistant.models import Models
 from edgemoe.config import LocalModel
 from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
-from edgemoe.errors import BudgetError
+from edgemoe.errors import BudgetError, EdgeMoEError
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
@@ -44,6 +44,8 @@ class SharedModels(Models):
     def use(self, name: str) -> Iterator[Any]:
         """The model `name` for one answer, as if it were a `Llama`."""
         with super().use(name) as hosted:
+            if not isinstance(hosted, Hosted):
+                raise EdgeMoEError(f"{name!r} makes embeddings, not text")
             yield SharedLlama(hosted)
 
     def take(self, name: str, owner: int) -> Hosted | Embedder:
@@ -88,7 +90,11 @@ class SharedModels(Models):
                 if ctx == lengths[-1]:
                     raise
         use_own_template(llm)
-        return Hosted(llm, self._parallel)
+        try:
+            return Hosted(llm, self._parallel)
+        except BaseException:
+            llm.close()
+            raise
 
 
 def usual_lengths(path: Path) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from edgemoe.conversation import Message, render
+from edgemoe.errors import ModelError
 from edgemoe.server.errors import RequestError, TooLong
 from edgemoe.server.generation import Job
 from edgemoe.server.grammar import grammar_of
@@ -35,7 +36,7 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
         reader = ToolReader(name, whole=schema is not None)
     elif request.schema is not None:
         schema = request.schema
-    tokens, stop = _prompt(llm, request)
+    tokens, ends = _prompt(llm, request)
     room = ctx - len(tokens)
     if room < 1:
         raise TooLong(
@@ -51,7 +52,8 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
         prompt=tokens,
         sampler=Sampler(llm._model, llm.n_vocab(), sampling, seed, grammar_of(schema) if schema is not None else None),
         max_tokens=min(most or room, room),
-        stop=[*request.stop, *stop, *(() if request.stop else asked.get("stop") or ())],
+        stop=request.stop or tuple(asked.get("stop") or ()),
+        ends=ends,
         logprobs=request.logprobs,
         quality=request.quality,
         progress=Progress(prompt_tokens=len(tokens), asked=time.monotonic()),
@@ -72,13 +74,13 @@ def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
         tokens = llm.tokenize(request.prompt.encode("utf-8", "replace"), add_bos=False, special=True)
         return [llm.token_bos()] * bool(bos) + tokens or [max(llm.token_bos(), 0)], []
     messages = [_for_template(message) for message in request.messages]
-    tools = list(request.tools) if request.tool != "none" else []
-    if not tools:
-        rendered = render(llm, messages)
-    elif "tools" in llm.metadata.get("tokenizer.chat_template", ""):
-        rendered = render(llm, messages, tools=tools)
-    else:
-        rendered = render(llm, told(messages, tools))
+    tools = {"tools": list(request.tools)} if request.tools and request.tool != "none" else {}
+    if tools and "tools" not in llm.metadata.get("tokenizer.chat_template", ""):
+        messages, tools = told(messages, tools["tools"]), {}
+    try:
+        rendered = render(llm, messages, **tools)
+    except ModelError as error:
+        raise RequestError(str(error), param="messages") from error
     return rendered.tokens, rendered.stop
 
 

@@ -70,6 +70,10 @@ class Sampler:
             bindings.llama_sampler_free(self._grammar)
             self._grammar = None
 
+    def __del__(self) -> None:
+        if "_chain" in self.__dict__:
+            self.close()
+
     def _selected(self, row: Row) -> int:
         candidates = np.empty(len(row), dtype=_CANDIDATE)
         candidates["id"], candidates["logit"], candidates["p"] = self._ids, row, 0

@@ -15,7 +15,7 @@ from edgemoe.assistant import Assistant
 from edgemoe.default_model import default_model_path
 from edgemoe.server import local, routed
 from edgemoe.server.embedding import Embedded, Embedder
-from edgemoe.server.errors import Busy, RequestError, UnknownModel
+from edgemoe.server.errors import Busy, RequestError, UnknownModel, as_request_error
 from edgemoe.server.hosted import Hosted
 from edgemoe.server.log import Log, Record
 from edgemoe.server.models import SharedModels
@@ -67,10 +67,9 @@ class Service:
             EdgeMoEError: what loading raises.
         """
         owner = next(self._owners)
-        try:
-            return list(self.shared.take(name, owner).llm.notes)
-        finally:
-            self.shared.give_back(name, owner)
+        notes = list(self.shared.take(name, owner).llm.notes)
+        self.shared.give_back(name, owner)
+        return notes
 
     def _close(self) -> None:
         if self.assistant is not None:
@@ -160,7 +159,7 @@ class Service:
                 reply = await local.answer(self, name, request)
         except BaseException as error:
             self.leave()
-            self.log.add(Record(api, name, "error" if isinstance(error, Exception) else "cancelled"))
+            self.log.add(Record(api, name, _outcome(error)))
             raise
         reply.progress.asked = began
         reply.on_end(lambda reply: self._ended(reply, api))
@@ -284,6 +283,13 @@ def record_of(reply: Reply, api: str) -> Record:
         cost=reply.cost,
         schema_valid=reply.schema_valid,
     )
+
+
+def _outcome(error: BaseException) -> str:
+    """Of a request that ended before it began."""
+    if not isinstance(error, Exception):
+        return "cancelled"
+    return "wrong" if as_request_error(error).status < 500 else "error"
 
 
 def _tell_load(name: str) -> None:
