@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -20,14 +21,20 @@ from schemathesis.specs.openapi.checks import (
 from edgemoe.config import LocalModel
 from serving import MODEL, serving
 
-EXAMPLES = int(os.environ.get("EDGEMOE_SCHEMA_EXAMPLES", "20"))
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-    negative_data_rejection,
+EXAMPLES = int(os.environ.get("EDGEMOE_SCHEMA_EXAMPLES", "15"))
+ALLOWED = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+OPERATIONS = [
+    ("/v1/chat/completions", "POST"),
+    ("/v1/completions", "POST"),
+    ("/v1/embeddings", "POST"),
+    ("/v1/messages", "POST"),
+    ("/v1/messages/count_tokens", "POST"),
+    ("/v1/models", "GET"),
+    ("/v1/models/{name}", "GET"),
+    ("/health", "GET"),
+    ("/metrics", "GET"),
 ]
+WITH_BODIES = [operation for operation in OPERATIONS if operation[1] == "POST"]
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +44,25 @@ def api() -> Iterator[Any]:
         yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
 
 
-schema = schemathesis.pytest.from_fixture("api")
+def try_out(api: Any, path: str, method: str, mode: GenerationMode, checks: list[Any]) -> None:
+    @given(case=api[path][method].as_strategy(generation_mode=mode))
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def test(case: Any) -> None:
+        case.call_and_validate(checks=checks, timeout=60)
+
+    test()
 
 
-@schema.parametrize()
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_every_endpoint_keeps_its_word(case: Any) -> None:
-    case.call_and_validate(checks=CHECKS, timeout=60)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_what_is_allowed_is_answered(api: Any, path: str, method: str) -> None:
+    try_out(api, path, method, GenerationMode.POSITIVE, ALLOWED)
+
+
+@pytest.mark.parametrize(("path", "method"), WITH_BODIES)
+def test_what_is_forbidden_is_refused(api: Any, path: str, method: str) -> None:
+    try_out(api, path, method, GenerationMode.NEGATIVE, [*ALLOWED, negative_data_rejection])
+
+
+def test_nothing_is_left_out(api: Any) -> None:
+    found = {(path, method.upper()) for path, item in api.raw_schema["paths"].items() for method in item}
+    assert found == set(OPERATIONS)

@@ -264,3 +264,14 @@ def test_comparison_without_a_limit(tiny: Path, tmp_path: Path) -> None:
         assert figures["prompt"] > 0
         assert figures["decode"] > 0
     assert result["median"]["edgemoe"]["hit_rate"] == 1.0
+
+
+# Load on a server
+
+
+def test_a_server_holds_under_load() -> None:
+    done = tool("serve_load", "--minutes", 0.05, "--clients", 6, "--memory", "4GiB", "--queue", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["left over"] == 0
+    assert found["stream"] > 0

@@ -18,6 +18,8 @@ for kind in slices t16; do
   [ -f "$pack" ] || .venv/bin/edgemoe pack "$model" -o "$pack" $([ "$kind" = slices ] || echo --requantize)
   .venv/bin/edgemoe verify "$pack"
 done
+"$python" tools/serve_load.py --memory 500MiB --clients 50 --minutes "${EDGEMOE_LOAD_MINUTES:-5}"
+EDGEMOE_SCHEMA_EXAMPLES=${EDGEMOE_SCHEMA_EXAMPLES:-500} .venv/bin/pytest tests/test_server_schema.py
 EDGEMOE_FUZZ_FILES=${EDGEMOE_FUZZ_FILES:-3000} .venv/bin/pytest tests/test_bad_input.py -k flipped
 PYTHON="$python" tools/ci/fuzz.sh 600 build/native-tests
 "$python" tools/compare_stock.py "$model" --text "$text" --memory none,50%,30% --repeat 5
