@@ -46,7 +46,9 @@ def api() -> Iterator[Any]:
 
 def try_out(api: Any, path: str, method: str, mode: GenerationMode, checks: list[Any]) -> None:
     @given(case=api[path][method].as_strategy(generation_mode=mode))
-    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     def test(case: Any) -> None:
         case.call_and_validate(checks=checks, timeout=60)
 
