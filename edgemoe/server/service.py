@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from edgemoe.assistant import Assistant
@@ -129,7 +130,8 @@ class Service:
         owner = next(self._owners)
 
         def give_back() -> None:
-            self._threads.submit(self.shared.give_back, name, owner)
+            with suppress(RuntimeError):  # the service is closed, and the model with it
+                self._threads.submit(self.shared.give_back, name, owner)
 
         taking = asyncio.ensure_future(self.in_thread(lambda: self.shared.take(name, owner)))
         try:

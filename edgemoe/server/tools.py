@@ -9,7 +9,7 @@ from typing import Any
 
 from edgemoe.conversation import Message
 from edgemoe.server.errors import RequestError
-from edgemoe.server.requests import Piece, Request, ToolCall
+from edgemoe.server.requests import Piece, Request, TokenLogprob, ToolCall
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 """Around each call in the text of models that were trained on the format of Hermes: Qwen and many others."""
@@ -69,16 +69,18 @@ class ToolReader:
         self._held = ""
         self._inside = False
         self._calls = 0
+        self._logprobs: tuple[TokenLogprob, ...] = ()  # they come with the last piece
 
     def read(self, piece: Piece) -> list[Piece]:
         """What `piece` becomes, with what was held back before it."""
         self._held += piece.text
+        self._logprobs += piece.logprobs
         last = piece.finish_reason is not None
         if not last:
             return self._tagged(last) if self._name is None and not self._whole else []
         found = self._forced() if self._name is not None or self._whole else self._tagged(last)
         reason = "tool_calls" if self._calls and piece.finish_reason == "stop" else piece.finish_reason
-        return [*found, Piece(logprobs=piece.logprobs, finish_reason=reason, stop=piece.stop)]
+        return [*found, Piece(logprobs=self._logprobs, finish_reason=reason, stop=piece.stop)]
 
     def _forced(self) -> list[Piece]:
         """The whole answer is a call; one that was cut off may be half a JSON, which is passed on as it is."""
