@@ -63,7 +63,12 @@ async def _events(reply: Reply) -> AsyncIterator[bytes]:
     async for piece in reply:
         if not begun:
             begun = True
-            nothing = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage_of(reply)}
+            nothing: dict[str, Any] = {
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": usage_of(reply),
+            }
             yield _event({"type": "message_start", "message": message(new_id(), reply) | nothing})
         for found in blocks.of(piece):
             yield _event(found)

@@ -54,22 +54,26 @@ class Generation:
         if job.criteria:
             seen = np.asarray(self._tokens, np.intc)
             if any(criterion(seen, row) for criterion in job.criteria):
-                return self._end("stop")
+                self._end("stop")
+                return None
         token = job.sampler.draw(row)
         job.progress.completion_tokens += 1
         if job.progress.first_token is None:
             job.progress.first_token = time.monotonic()
         if self._vocabulary.ends(token):
             job.progress.completion_tokens -= 1
-            return self._end("stop")
+            self._end("stop")
+            return None
         self._tokens.append(token)
         if job.logprobs is not None:
             self._logprobs.append((self._text.seen, self._logprob(token, row, job.logprobs)))
         text = self._text.feed(self._vocabulary.piece(token))
         if self._text.stop is not None:
-            return self._end("stop", text)
+            self._end("stop", text)
+            return None
         if job.progress.completion_tokens >= job.max_tokens:
-            return self._end("length", text)
+            self._end("length", text)
+            return None
         if text:
             self._deliver(Piece(text, logprobs=self._shown_logprobs()))
         return token
@@ -80,6 +84,7 @@ class Generation:
         self._deliver(error)
 
     def _end(self, reason: str, text: str = "") -> None:
+        """Delivers the last piece."""
         stop = self._text.stop
         text += self._text.end() if stop is None else ""
         logprobs = self._shown_logprobs(last=stop is None)

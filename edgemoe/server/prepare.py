@@ -44,7 +44,7 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
             "start the server with a larger --ctx",
             param="messages" if request.messages else "prompt",
         )
-    asked = DEFAULTS | dict(defaults) | dict(request.sampling)
+    asked = {**DEFAULTS, **defaults, **request.sampling}
     sampling = Sampling(**{key: value for key, value in asked.items() if key in _SAMPLING})
     seed = fresh_seed() if sampling.seed is None else sampling.seed
     most = request.max_tokens if request.max_tokens is not None else asked.get("max_tokens")

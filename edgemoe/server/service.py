@@ -137,7 +137,7 @@ class Service:
         try:
             return await asyncio.shield(taking), give_back
         except asyncio.CancelledError:  # the client has gone meanwhile
-            taking.add_done_callback(lambda taken: taken.exception() or give_back())
+            taking.add_done_callback(lambda taken: None if taken.exception() else give_back())
             raise
 
     # Requests

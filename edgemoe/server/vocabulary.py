@@ -33,6 +33,6 @@ class Vocabulary:
         return found
 
     def _read(self, token: int, size: int) -> bytes:
-        buffer = (ctypes.c_char * size)()
+        buffer = ctypes.create_string_buffer(size)
         length = bindings.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
-        return self._read(token, -length) if length < 0 else bytes(buffer[:length])
+        return self._read(token, -length) if length < 0 else buffer.raw[:length]
