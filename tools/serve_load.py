@@ -70,7 +70,8 @@ class Load:
                 self.counts[kind.__name__] += 1
             except (openai.RateLimitError, anthropic.RateLimitError) as error:
                 self.counts["429"] += 1
-                await asyncio.sleep(float(error.response.headers["retry-after"]) * chance.uniform(0.5, 1.5))
+                wait = float(error.response.headers["retry-after"]) * chance.uniform(0.5, 1.5)
+                await asyncio.sleep(min(wait, max(0.0, end - time.monotonic())))
             except Exception as error:
                 self.counts["errors"] += 1
                 self.wrong.append(f"{kind.__name__}: {error!r}")
