@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import signal
@@ -129,7 +130,8 @@ def about(chance: random.Random) -> list[Any]:
 def server(arguments: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its URL."""
     command = [sys.executable, "-m", "edgemoe", "serve", "--port", "0", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}  # the clients need processors, too
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     said = ""
     while not (found := re.search(r"http://\S+:\d+", said)):
