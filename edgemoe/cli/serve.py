@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,8 @@ def command(
     with listen(host, port) as bound:
         service = Service(settings)
         _load(service, settings)
-        _greet(settings, host, bound.getsockname()[1])
-        serve(service, bound, api_key=api_key, host=host, verbose=verbose)
+        greet = partial(_greet, settings, host, bound.getsockname()[1])
+        serve(service, bound, api_key=api_key, host=host, verbose=verbose, on_start=greet)
     click.echo("edgemoe: stopped", err=True)
 
 

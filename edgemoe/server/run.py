@@ -7,6 +7,7 @@ import ipaddress
 import re
 import socket
 import sys
+from collections.abc import Callable
 
 import uvicorn
 
@@ -70,7 +71,27 @@ def _why(error: OSError, host: str, port: int) -> str:
     return f"{host}:{port} cannot be opened: {error.strerror}"
 
 
-def serve(service: Service, bound: socket.socket, *, api_key: str | None, host: str, verbose: bool) -> None:
+class _Server(uvicorn.Server):
+    """Tells when it takes requests, and Ctrl-C."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+
+def serve(
+    service: Service,
+    bound: socket.socket,
+    *,
+    api_key: str | None,
+    host: str,
+    verbose: bool,
+    on_start: Callable[[], None] = lambda: None,
+) -> None:
     """Answers requests on `bound` until Ctrl-C or SIGTERM; answers under way get a little time to end."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
     app = create_app(service, api_key=api_key, hosts=(host,))
@@ -82,6 +103,6 @@ def serve(service: Service, bound: socket.socket, *, api_key: str | None, host: 
         server_header=False,
     )
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        _Server(config, on_start).run(sockets=[bound])
     except KeyboardInterrupt:  # raised again by uvicorn when everything is closed
         return
