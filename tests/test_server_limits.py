@@ -111,6 +111,20 @@ def test_a_file_that_cannot_be_read_is_an_error_and_no_hang(tmp_path: Path) -> N
         assert ask(server).choices[0].message.content
 
 
+def test_an_engine_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        first = ask(server).choices[0].message.content
+        engine = server.engine()
+        monkeypatch.setattr(engine, "_assign", lambda: 1 / 0)
+        with pytest.raises(openai.APIStatusError) as caught:
+            ask(server)
+        assert caught.value.status_code == 503
+        until(lambda: server.service.in_progress == 0)
+        time.sleep(0.1)
+        assert ask(server).choices[0].message.content == first
+        assert server.engine() is not engine
+
+
 def test_a_server_that_ends_tells_those_who_wait() -> None:
     with ThreadPoolExecutor(3) as threads:
         with serving(parallel=1) as server:

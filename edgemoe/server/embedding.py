@@ -98,6 +98,11 @@ class Embedder:
             resident_bits=self.llm.resident_bits(),
         )
 
+    @property
+    def works(self) -> bool:
+        """Whether it can compute."""
+        return not self._closed
+
     def end(self) -> None:
         """Nothing is computed from now on."""
         self._closed = True

@@ -66,6 +66,11 @@ class Engine:
         return len(self._waiting)
 
     @property
+    def works(self) -> bool:
+        """Whether it takes requests."""
+        return not self._closing
+
+    @property
     def ctx(self) -> int:
         """Tokens of one request, prompt and answer together."""
         return self._batch.ctx_tokens

@@ -51,6 +51,11 @@ class Hosted:
         """When its newest answer ended, by `time.monotonic`."""
         return self.engine.last_used
 
+    @property
+    def works(self) -> bool:
+        """Whether it can compute: its engine may have failed in a way that nobody foresaw."""
+        return self.engine.works
+
     def end(self) -> None:
         """Ends what is computed with an error."""
         self.engine.close()

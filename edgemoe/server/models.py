@@ -57,6 +57,13 @@ class SharedModels(Models):
         """Ends what `take` began."""
         self._leave(name, owner)
 
+    def _take(self, name: str, thread: int) -> Any:
+        with self._changed:
+            hosted = self._open.get(name)
+            if hosted is not None and not hosted.works and not self._users.get(name):
+                self._unload(name)
+        return super()._take(name, thread)
+
     def unload_unused(self, seconds: float) -> list[str]:
         """Unloads models that nobody has used for so long; returns their names."""
         with self._changed:
