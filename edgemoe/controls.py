@@ -32,7 +32,7 @@ class Controls(llama_cpp.Llama):
     _turns: Turns
     _worker: Worker
     _options: dict[str, Any]
-    _observing: bool
+    _observing_last: bool
 
     # Whose turn it is
 
@@ -112,7 +112,9 @@ class Controls(llama_cpp.Llama):
     def observe_experts(self, groups: Sequence[int]) -> None:
         """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
         self._residence.observe(groups)
-        self._observing = bool(groups)
+        names = self.expert_groups
+        last = {name for name in names if name.rpartition(".")[0] == names[-1].rpartition(".")[0]}
+        self._observing_last = any(names[group] in last for group in groups)
 
     def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
         """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""

@@ -100,7 +100,7 @@ class Llama(Controls, llama_cpp.Llama):
         self._most_rows = kwargs.get("n_batch", DEFAULT_BATCH)  # with logits, at once
         if self._keep_rows == "all" or kwargs.get("draft_model") or kwargs.get("embedding"):
             n_outputs_max = n_outputs_max or 0
-        self._observing = False  # inputs of experts are kept, so every token has to pass through every layer
+        self._observing_last = False  # inputs of the last layer's experts are kept
         kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
         kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
@@ -173,8 +173,8 @@ class Llama(Controls, llama_cpp.Llama):
     @property
     def _every_row(self) -> bool:
         """Whether logits of every token are needed: they are asked for, drafts are checked against them, or inputs of
-        experts are observed (llama.cpp drops rows without output before the last layer's experts)."""
-        return self._keep_rows == "all" or self.draft_model is not None or self._observing
+        the last layer's experts are observed (llama.cpp drops rows without output before these)."""
+        return self._keep_rows == "all" or self.draft_model is not None or self._observing_last
 
     def _rows_per_batch(self) -> int:
         """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
