@@ -14,8 +14,8 @@ from typing import Any
 import pexpect
 import pytest
 
+from edgemoe.chat.printable import printable
 from edgemoe.chat.session import ChatSession
-from edgemoe.chat.terminal import printable
 from edgemoe.conversation import prompt_tokens, use_own_template
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
@@ -234,7 +234,7 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path: Path) -> None:
     assert int(child.match[1]) < 8000
     child.expect(">>>")
     child.sendintr()
-    child.expect("Ctrl-D or /bye leaves")
+    child.expect("Ctrl-C again, Ctrl-D or /bye leaves")
     child.expect(">>>")
     child.send("/stats\r")
     child.expect("answers")
