@@ -9,6 +9,8 @@ from rich.markdown import CodeBlock, Heading, Markdown
 from rich.syntax import Syntax
 from rich.text import Text
 
+from edgemoe.chat.printable import printable
+
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable(["reference", "image"])
 
 
@@ -38,7 +40,7 @@ class ChatMarkdown(Markdown):
     def __init__(self, text: str) -> None:
         super().__init__("", hyperlinks=False)
         self.markup = text
-        self.parsed = _PARSER.parse(text)
+        self.parsed = _PARSER.parse(printable(text))
         for token in self.parsed:
             for child in token.children or ():
                 if child.type == "softbreak":

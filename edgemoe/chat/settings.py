@@ -87,7 +87,7 @@ class Settings:
             near = nearest(name, self.names)
             hint = f"did you mean {near}?" if near else f"there are {', '.join(self.names)}"
             raise EdgeMoEError(f"there is no setting {name!r}: {hint}")
-        elif text in ("default", setting.absent):
+        elif text == "default" or text == setting.absent != "":
             self._set.pop(name, None)
         else:
             self._set[name] = setting.parse(text)

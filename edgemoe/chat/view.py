@@ -19,7 +19,7 @@ from edgemoe.chat.printable import printable
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_SECONDS = 0.1
 _SHARE_OF_TIME = 0.1  # that drawing may take
-_SHORTEST_SECONDS = 0.04
+_SHORTEST_SECONDS = 0.05
 _STATUS_SECONDS = 0.25
 
 
@@ -59,7 +59,7 @@ class LiveView:
     def __init__(self, console: Console, status: Callable[[], Sequence[str]], *, thinking_shown: bool) -> None:
         self._console, self._status, self._thinking_shown = console, status, thinking_shown
         self._painter = Painter(self._write)
-        self._content, self._lock, self._wake = _Content(), threading.Lock(), threading.Event()
+        self._content, self._lock, self._ending = _Content(), threading.Lock(), threading.Event()
         self._blocks, self._end_note = BlockStream(), ""
         self._begun = self._thought_since = time.monotonic()
         self._has_text = False  # something of the answer is above
@@ -84,7 +84,6 @@ class LiveView:
         with self._lock:
             self._end_thoughts()
             self._content.arrived.append(printable(text))
-        self._wake.set()
 
     def note(self, message: str) -> None:
         """A line above what changes."""
@@ -96,7 +95,7 @@ class LiveView:
         with self._lock:
             self._end_thoughts()
             self._content.ended, self._end_note = True, note
-        self._wake.set()
+        self._ending.set()
         self._thread.join()
 
     def _end_thoughts(self) -> None:
@@ -123,8 +122,7 @@ class LiveView:
             changing = [] if ended else [*self._unfinished(content), self._status_line(content)]
             self._painter.paint(finished, changing, self._console.width)
             spent = time.monotonic() - started
-            self._wake.wait(max(_FRAME_SECONDS if content.thinks else 0.0, spent / _SHARE_OF_TIME, _SHORTEST_SECONDS))
-            self._wake.clear()
+            self._ending.wait(max(_SHORTEST_SECONDS, spent / _SHARE_OF_TIME))
 
     def _finished(self, content: _Content) -> list[RenderableType]:
         """What will not change any more."""
