@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pexpect
 
 PROGRAM = ["-c", "from edgemoe.cli import main; main()"]
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[=>])")
+SECONDS = 60.0
 UP, TAB, ALT_ENTER, CTRL_R, CTRL_D = "\x1b[A", "\t", "\x1b\r", "\x12", "\x04"
 
 
@@ -22,7 +25,13 @@ def environment(state: Path, **variables: str) -> dict[str, str]:
 
 
 class Terminal:
-    """A chat in a terminal of this size. `state` is the folder above `edgemoe/`, where it keeps things."""
+    """A chat in a terminal of this size.
+
+    Attributes:
+        state: where it keeps things.
+        raw: all that it wrote.
+        greeting: what it said first.
+    """
 
     def __init__(self, state: Path, *arguments: str, rows: int = 50, columns: int = 120, **variables: str) -> None:
         self.state = state / "edgemoe"
@@ -31,42 +40,40 @@ class Terminal:
             [*PROGRAM, "chat", *arguments],
             env=environment(state, **variables),
             encoding="utf-8",
-            timeout=60,
             dimensions=(rows, columns),
         )
+        self.raw = ""
+        self._seen = 0  # characters of the plain text
         self.greeting = self.prompt()
 
+    def expect(self, pattern: str) -> str:
+        """What is new up to the pattern, without control sequences."""
+        end = time.monotonic() + SECONDS
+        while not (found := re.search(pattern, text := plain(self.raw)[self._seen :])):
+            assert time.monotonic() < end, f"{pattern!r} does not come, but {text!r}"
+            with contextlib.suppress(pexpect.TIMEOUT):
+                self.raw += self.child.read_nonblocking(1 << 16, timeout=1)
+        self._seen += found.end()
+        return text[: found.end()]
+
     def prompt(self) -> str:
-        """What was shown before the next prompt, without control sequences."""
-        self.child.expect(">>> ")
-        return plain(self.child.before)
+        """What is new up to the next prompt."""
+        return self.expect(r"(?m)^>>> ").removesuffix(">>> ")
 
     def type(self, text: str) -> None:
         """As typed: nothing is added."""
         self.child.send(text)
 
     def say(self, text: str) -> str:
-        """A whole line and what the chat says to it."""
+        """Enters a line; what the chat says to it."""
         self.child.send(f"{text}\r")
-        return self.prompt_after(text)
-
-    def prompt_after(self, text: str) -> str:
-        """The next prompt after the one in which `text` stands, which is drawn anew when it is entered."""
-        shown = ""
-        while True:
-            shown = self.prompt()
-            if answered(shown, text):
-                return shown
-
-    def expect(self, pattern: str) -> str:
-        """What was shown up to the pattern, and it."""
-        self.child.expect(pattern)
-        return plain(self.child.before + self.child.after)
+        self.expect(re.escape(text[-30:]) + r" *\n")
+        return self.prompt()
 
     def leave(self, farewell: str = "/bye\r") -> str:
         """The last words; the program has to end well."""
         self.child.send(farewell)
-        self.child.expect(pexpect.EOF)
+        self.child.expect(pexpect.EOF, timeout=SECONDS)
         self.child.close()
         assert self.child.exitstatus == 0
         return plain(self.child.before)
@@ -78,11 +85,7 @@ class Terminal:
         self.child.close()
 
 
-def answered(shown: str, text: str) -> bool:
-    """Whether something stands behind the line that was typed."""
-    return bool(shown.rpartition(text.split("\n")[-1][-20:])[2].strip()) if text else True
-
-
 def plain(text: str) -> str:
-    """Without control sequences."""
-    return ESCAPES.sub("", text).replace("\r", "")
+    """Without control sequences, also one that has only begun, and without spaces at the ends of lines."""
+    text = re.sub(r"\x1b[^a-zA-Z]*$", "", ESCAPES.sub("", text)).replace("\r", "")
+    return re.sub(" +\n", "\n", text)

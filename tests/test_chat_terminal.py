@@ -55,7 +55,7 @@ def kept(chat: Terminal, name: str = "shared") -> list[str]:
         ("/set temperature hot", "temperature 'hot' cannot be used: it takes a number of 0 or more"),
         ("/set thinking open", "thinking 'open' cannot be used: it is shown or folded"),
         ("/memory 700MiB", r"memory +.* budget 700 MiB"),
-        ("/memory 1MiB", "needs"),
+        ("/memory 1MiB", "too small"),
         ("/memory lots", "'lots' is not a size"),
         ("/quality fast", r"quality +fast"),
         ("/quality good", "quality='good' is unknown"),
@@ -170,16 +170,16 @@ def test_ctrl_c_clears_the_line_and_twice_leaves(tmp_path: Path) -> None:
 
 def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path: Path) -> None:
     [path] = write_model(tmp_path / "model.gguf", "qwen3moe")
-    chat = Terminal(tmp_path, str(path), "--ctx", "8192", "--temperature", "0", "--session", "long")
+    chat = Terminal(tmp_path, str(path), "--ctx", "8192", "--temperature", "0")
     chat.type("Hello.\r")
-    chat.expect("[1-9][0-9.]* tok/s")
+    chat.expect("waiting|tok/s")
+    time.sleep(1.0)
     chat.child.sendintr()
     chat.child.sendintr()  # whoever is impatient
     shown = chat.expect(r"\(stopped\)\s+(\d+) tokens")
-    assert int(chat.child.match[1]) < 8000
+    assert int(re.findall(r"(\d+) tokens", shown)[-1]) < 8000
     assert "decode:" not in shown
     chat.prompt()
-    assert kept(chat, "long")[0] == "Hello."
     assert "answers" in chat.say("/stats")
     chat.leave(CTRL_D)
 
@@ -267,27 +267,18 @@ def test_thoughts_of_a_session_unfold(tmp_path: Path) -> None:
 
 def test_no_color_means_no_colour(tmp_path: Path) -> None:
     chat = Terminal(tmp_path, *GREEDY, NO_COLOR="1")
-    raw = ""
     for text in ("Hello.", "/help", "/nonsense"):
-        chat.type(f"{text}\r")
-        chat.expect("tok/s · .*first|Ctrl-D|no command")
-        raw += chat.child.before + chat.child.after
-        chat.prompt()
-        raw += chat.child.before
+        chat.say(text)
     chat.leave()
-    assert set(re.findall(r"\x1b\[([0-9;]*)m", raw)) <= {"", "0"}
+    assert set(re.findall(r"\x1b\[([0-9;]*)m", chat.raw)) <= {"", "0"}
 
 
 def test_a_dumb_terminal_gets_text_alone(tmp_path: Path) -> None:
     chat = Terminal(tmp_path, *GREEDY, TERM="dumb")
-    assert "\x1b" not in chat.child.before
-    chat.type("Hello.\r")
-    chat.expect("to the first")
-    shown = chat.child.before
-    chat.prompt()
-    assert "I am a tiny story model" in shown
-    assert "\x1b" not in shown + chat.child.before
-    chat.leave("\x04")
+    assert "I am a tiny story model" in chat.say("Hello.")
+    assert "temperature" in chat.say("/set")
+    assert "\x1b" not in chat.raw
+    chat.leave(CTRL_D)
 
 
 def test_unwritable_state_folder_only_costs_the_history(tmp_path: Path) -> None:
@@ -300,11 +291,12 @@ def test_unwritable_state_folder_only_costs_the_history(tmp_path: Path) -> None:
 @pytest.mark.parametrize("columns", [40, 150])
 def test_narrow_and_wide_screens(tmp_path: Path, columns: int) -> None:
     program = [sys.executable, *PROGRAM, "chat", *GREEDY, "--session", "narrow"]
+    variables = {name: value for name, value in environment(tmp_path).items() if name != "PROMPT_TOOLKIT_NO_CPR"}
     tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
 
     def call(*arguments: str) -> str:
         done = subprocess.run(
-            [*tmux, *arguments], env=environment(tmp_path), capture_output=True, text=True, check=True, timeout=60
+            [*tmux, *arguments], env=variables, capture_output=True, text=True, check=True, timeout=60
         )
         return done.stdout
 
@@ -325,7 +317,7 @@ def test_narrow_and_wide_screens(tmp_path: Path, columns: int) -> None:
         assert said.split() == answer.split(), "each word once, and nothing else is left"
         assert ("session narrow" in shown.split(">>>")[-1]) == (columns > 40)
         call("send-keys", "/help", "Enter")
-        screen_with("Ctrl-D +\n? +leaves")
+        screen_with("Ctrl-D *\n? *leaves")
         call("send-keys", "/se", "Tab")
         screen_with(">>> /set")
     finally:

@@ -64,8 +64,7 @@ class Prompt:
             Interrupted: for Ctrl-C.
             EOFError: for Ctrl-D.
         """
-        text = self._session.prompt([("class:prompt", ">>> ")])
-        return text if not _is_quoted(text) else text.strip().removeprefix(QUOTES).removesuffix(QUOTES)
+        return _unquoted(self._session.prompt([("class:prompt", ">>> ")]))
 
     def _status(self) -> str:
         chat = self._chat
@@ -73,6 +72,24 @@ class Prompt:
         if chat.name:
             parts.insert(2, f"session {chat.name}")
         return fitting(parts, get_app().output.get_size().columns - 1)
+
+
+class PlainPrompt:
+    """For terminals that cannot move the cursor: lines as the terminal edits them."""
+
+    def __init__(self) -> None:
+        self._history = _history()
+
+    def read(self) -> str:
+        """As `Prompt.read`."""
+        try:
+            text = input(">>> ")
+            while text.lstrip().startswith(QUOTES) and not _is_quoted(text):
+                text += "\n" + input("... ")
+        except KeyboardInterrupt:
+            raise Interrupted(empty=True) from None
+        self._history.append_string(text)
+        return _unquoted(text)
 
 
 class CommandCompleter(Completer):
@@ -131,6 +148,10 @@ def _keys() -> KeyBindings:
 def _is_quoted(text: str) -> bool:
     text = text.strip()
     return len(text) >= 2 * len(QUOTES) and text.startswith(QUOTES) and text.endswith(QUOTES)
+
+
+def _unquoted(text: str) -> str:
+    return text if not _is_quoted(text) else text.strip().removeprefix(QUOTES).removesuffix(QUOTES)
 
 
 def _history() -> History:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from edgemoe.chat.chat import Chat, Leave, exchange
 from edgemoe.chat.commands import run_command
 from edgemoe.chat.commands.registry import is_command
-from edgemoe.chat.prompt import Interrupted, Prompt
+from edgemoe.chat.prompt import Interrupted, PlainPrompt, Prompt
 from edgemoe.errors import EdgeMoEError
 
 
 def chat_loop(chat: Chat) -> None:
     """Answer what the user types until they leave."""
-    prompt = Prompt(chat)
+    prompt = Prompt(chat) if chat.screen.moves_cursor else PlainPrompt()
     warned = False
     while True:
         try:
@@ -37,7 +37,7 @@ def show_end_of(chat: Chat) -> None:
     if not questions:
         return
     chat.screen.say(f"This goes on after {len(questions)} message{'s' if len(questions) > 1 else ''} of yours:")
-    chat.screen.say(f">>> {questions[-1]}")
+    chat.screen.say(f"You: {questions[-1]}")
     if last := chat.last_answer():
         chat.screen.markdown(last[1])
 
