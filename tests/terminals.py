@@ -21,7 +21,7 @@ def environment(state: Path, **variables: str) -> dict[str, str]:
     """Of a user whose state is in this folder."""
     kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     home = {"XDG_STATE_HOME": str(state), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm-256color"}
-    return kept | home | {"OMP_NUM_THREADS": "1"} | variables
+    return kept | home | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"} | variables
 
 
 class Terminal:

@@ -18,7 +18,7 @@ from edgemoe.default_model import default_model_path
 from models import write_model
 from terminals import ALT_ENTER, CTRL_D, CTRL_R, PROGRAM, TAB, UP, Terminal, environment
 
-GREEDY = ("--temperature", "0", "--max-tokens", "30")
+GREEDY = ("--temperature", "0", "--max-tokens", "30", "--threads", "1")
 
 
 @pytest.fixture(scope="module")
