@@ -161,9 +161,7 @@ def test_a_failing_cloud_is_told(router_file: Path, file: Path, tmp_path: Path) 
     assert re.search(r"\(big failed \(.*small answers on this machine\)", done.stderr)
 
 
-def test_private_conversations_stay_so_in_their_file(
-    file: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_private_conversations_stay_so_in_their_file(file: Path, tmp_path: Path, server: Server) -> None:
     arguments = ("--route", "--config", str(file), "--max-tokens", "9", "--session", "mine")
     assert run(tmp_path, *arguments, "-p", f"{EASY} for jane@example.com").returncode == 0
     done = run(tmp_path, *arguments, "--json", "-p", HARD)
@@ -171,20 +169,21 @@ def test_private_conversations_stay_so_in_their_file(
     assert not server.visits
 
 
-def test_thoughts_and_escapes_of_the_cloud(file: Path, tmp_path: Path, server: Server) -> None:
-    server.behaviour = answers("<thi", "nk>I wonder.\x1b[2J</think>", "**Bold** \x1b]0;evil\x07 words.")
-    chat = Terminal(tmp_path, "--route", "--config", str(file))
-    shown = chat.say(HARD)
-    assert "thought for 0 s; /show thinking unfolds it" in shown
-    assert "I wonder" not in shown
-    assert "Bold ]0;evil words." in shown
-    assert "I wonder.[2J" in chat.say("/show thinking")
-    assert "\x1b[2J" not in chat.raw
-    assert "\x1b]0;" not in chat.raw
-    chat.say("/set thinking shown")
-    assert "I wonder." in chat.say("/retry")
-    assert "quality +fast" in chat.say("/quality fast") or re.search("quality +fast", chat.say("/quality"))
-    chat.leave()
+def test_thoughts_and_escapes_of_the_cloud(file: Path, tmp_path: Path) -> None:
+    said = answers("<thi", "nk>I wonder.\x1b[2J</think>", "**Bold** \x1b]0;evil\x07 words.")
+    with Server(said) as thinker:
+        file.write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{thinker.port}", file.read_text()))
+        chat = Terminal(tmp_path, "--route", "--config", str(file))
+        shown = chat.say(HARD)
+        assert "thought for 0 s; /show thinking unfolds it" in shown
+        assert "Bold ]0;evil words." in shown
+        assert "I wonder.[2J" in chat.say("/show thinking")
+        assert "\x1b[2J" not in chat.raw
+        assert "\x1b]0;" not in chat.raw
+        chat.say("/set thinking shown")
+        assert "I wonder." in chat.say("/retry")
+        assert re.search("quality +fast", chat.say("/quality fast"))
+        chat.leave()
 
 
 def test_the_interactive_chat(file: Path, tmp_path: Path, server: Server) -> None:

@@ -77,9 +77,9 @@ def _stream(chat: Chat, pieces: Iterator[str]) -> bool:
             thinking: ThinkingFilter | None = None
             for piece in pieces:
                 thinking = thinking or ThinkingFilter(chat.session.thinking_tag())
-                _show(screen, thinking, thinking.feed(piece))
-            if thinking is not None:
-                _show(screen, thinking, thinking.end())
+                _show(screen, thinking, piece)
+            if thinking is not None and (rest := thinking.end()):
+                screen.view.answer(rest)
         except (KeyboardInterrupt, Cancelled):
             stopped = True
         finally:
@@ -87,8 +87,10 @@ def _stream(chat: Chat, pieces: Iterator[str]) -> bool:
     return stopped
 
 
-def _show(screen: Screen, thinking: ThinkingFilter, answer: str) -> None:
+def _show(screen: Screen, thinking: ThinkingFilter, piece: str) -> None:
+    thought = not thinking.answering
+    answer = thinking.feed(piece)
+    if thought and thinking.thoughts.strip():
+        screen.view.think(thinking.thoughts)
     if answer:
         screen.view.answer(answer)
-    elif thinking.inside and thinking.thoughts.strip():
-        screen.view.think(thinking.thoughts)

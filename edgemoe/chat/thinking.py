@@ -23,24 +23,20 @@ class ThinkingFilter:
 
     Attributes:
         thoughts: what was thought so far.
-        inside: whether the last piece ended inside a block of thoughts.
+        answering: whether the answer has begun, after which there are no more thoughts.
     """
 
     def __init__(self, closing_tag: str | None = None) -> None:
         """`closing_tag` is given where the prompt has opened a block already."""
         self.thoughts = ""
         self._closing_tag = closing_tag
-        self._answering = False
+        self.answering = False
         self._held = ""
-
-    @property
-    def inside(self) -> bool:
-        return self._closing_tag is not None
 
     def feed(self, piece: str) -> str:
         """The part of the answer that `piece` adds; what may be the beginning of a tag is held back."""
         self._held += piece
-        while not self._answering:
+        while not self.answering:
             if not (self._think(self._closing_tag) if self._closing_tag else self._begin()):
                 return ""
         answer, self._held = self._held, ""
@@ -49,10 +45,10 @@ class ThinkingFilter:
     def end(self) -> str:
         """What was held back, when nothing more comes."""
         held, self._held = self._held, ""
-        if self.inside:
+        if self._closing_tag is not None:
             self.thoughts += held
             return ""
-        return held if self._answering else held.lstrip()
+        return held if self.answering else held.lstrip()
 
     def _begin(self) -> bool:
         """Looks for a tag before anything was answered; False: more has to come."""
@@ -65,7 +61,7 @@ class ThinkingFilter:
                 return True
         if any(opening.startswith(text) for opening in TAGS):  # nothing but white space, too
             return False
-        self._held, self._answering = text, True
+        self._held, self.answering = text, True
         return True
 
     def _think(self, closing: str) -> bool:
