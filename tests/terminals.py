@@ -58,7 +58,7 @@ class Terminal:
 
     def prompt(self) -> str:
         """What is new up to the next prompt."""
-        return self.expect(r"(?m)^>>> ").removesuffix(">>> ")
+        return self.expect(r"(?m)^>>> ?").rstrip("> ")
 
     def type(self, text: str) -> None:
         """As typed: nothing is added."""
