@@ -114,6 +114,9 @@ def test_several_lines(chat: Terminal) -> None:
     chat.prompt()
     assert kept(chat)[0] == "Tell me\na story.\n/help"
     chat.say("/clear")
+    chat.say('"""/help"""')
+    assert kept(chat)[0] == "/help"
+    chat.say("/clear")
     chat.type(f"Hello,{ALT_ENTER}you.\r")
     chat.expect("tok/s · .*to the first")
     chat.prompt()

@@ -20,8 +20,8 @@ class _Fenced(CodeBlock):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         language = "" if self.lexer_name == "text" else self.lexer_name
         yield Text(f"```{language}", style="dim")
-        theme = {"theme": "ansi_dark", "background_color": "default"}
-        yield Syntax(str(self.text).rstrip("\n"), self.lexer_name, word_wrap=True, **theme)
+        code = str(self.text).rstrip("\n")
+        yield Syntax(code, self.lexer_name, theme="ansi_dark", background_color="default", word_wrap=True)
         yield Text("```", style="dim")
 
 

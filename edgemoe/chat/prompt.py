@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
@@ -25,6 +26,13 @@ from edgemoe.files import state_folder
 QUOTES = '"""'
 _PLAIN = {"bottom-toolbar": "noreverse", "completion-menu": "noreverse", "prompt": ""}
 _COLOURED = {"bottom-toolbar": "noreverse ansibrightblack", "prompt": "ansicyan bold"}
+
+
+class Typed(NamedTuple):
+    """What was typed. `quoted`: between three quotes, and so a message."""
+
+    text: str
+    quoted: bool
 
 
 class Interrupted(Exception):
@@ -58,8 +66,8 @@ class Prompt:
         for window in self._session.layout.find_all_windows():
             window.dont_extend_height = Always()  # the status stands below the text, not below the screen
 
-    def read(self) -> str:
-        """What was typed; of a message between three quotes, what is between them.
+    def read(self) -> Typed:
+        """The next message or command.
 
         Raises:
             Interrupted: for Ctrl-C.
@@ -81,7 +89,7 @@ class PlainPrompt:
     def __init__(self) -> None:
         self._history = _history()
 
-    def read(self) -> str:
+    def read(self) -> Typed:
         """As `Prompt.read`."""
         try:
             text = input(">>> ")
@@ -152,8 +160,10 @@ def _is_quoted(text: str) -> bool:
     return len(text) >= 2 * len(QUOTES) and text.startswith(QUOTES) and text.endswith(QUOTES)
 
 
-def _unquoted(text: str) -> str:
-    return text if not _is_quoted(text) else text.strip().removeprefix(QUOTES).removesuffix(QUOTES)
+def _unquoted(text: str) -> Typed:
+    if _is_quoted(text):
+        return Typed(text.strip().removeprefix(QUOTES).removesuffix(QUOTES).strip(), True)
+    return Typed(text.strip(), False)
 
 
 def _history() -> History:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Session(ABC):
         self.private = False
 
     @abstractmethod
-    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+    def reply(self, text: str, **sampling: Any) -> Generator[str, None, None]:
         """The answer to `text`, piece by piece."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class ChatSession(Session):
         self._tag: tuple[str | None] | None = None
         self._before: Any = None  # statistics when the last reply began
 
-    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+    def reply(self, text: str, **sampling: Any) -> Generator[str, None, None]:
         """The answer to `text`, piece by piece; `sampling` is what `create_chat_completion` takes.
 
         An answer that is interrupted stays in the history as far as it came; a message that got no answer does not.

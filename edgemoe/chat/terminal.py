@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgemoe.chat.chat import Chat, Leave, exchange
 from edgemoe.chat.commands import run_command
 from edgemoe.chat.commands.registry import is_command
-from edgemoe.chat.prompt import Interrupted, PlainPrompt, Prompt
+from edgemoe.chat.prompt import Interrupted, PlainPrompt, Prompt, Typed
 from edgemoe.errors import EdgeMoEError
 
 
@@ -15,9 +15,9 @@ def chat_loop(chat: Chat) -> None:
     warned = False
     while True:
         try:
-            text = prompt.read()
+            typed = prompt.read()
             warned = False
-            _carry_out(chat, text)
+            _carry_out(chat, typed)
         except (Leave, EOFError):
             return
         except Interrupted as interrupted:
@@ -42,8 +42,8 @@ def show_end_of(chat: Chat) -> None:
         chat.screen.markdown(last[1])
 
 
-def _carry_out(chat: Chat, text: str) -> None:
-    if is_command(text.strip()):
-        run_command(chat, text.strip())
-    elif text.strip():
-        exchange(chat, text.strip())
+def _carry_out(chat: Chat, typed: Typed) -> None:
+    if is_command(typed.text) and not typed.quoted:
+        run_command(chat, typed.text)
+    elif typed.text:
+        exchange(chat, typed.text)

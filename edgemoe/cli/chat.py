@@ -29,7 +29,9 @@ def _sampling(function: F) -> F:
         name = setting.name.replace("_", "-")
         absent = f"  [default: {setting.absent}]" if setting.absent else ""
         metavar = "N" if setting.absent == "what fits" else None
-        shown = {"default": setting.default, "show_default": True} if setting.default is not None else {}
+        shown: dict[str, Any] = (
+            {"default": setting.default, "show_default": True} if setting.default is not None else {}
+        )
         function = click.option(
             f"--{name}", type=_kind(setting), metavar=metavar, help=f"{setting.help}{absent}" or None, **shown
         )(function)
@@ -159,13 +161,13 @@ def _answer(session: ChatSession, text: str, name: str, sampling: dict[str, Any]
     from edgemoe.chat.printable import printable
     from edgemoe.cli.console import console, print_json
 
-    show = printable if sys.stdout.isatty() else str
+    clean = printable if sys.stdout.isatty() else None
     pieces: list[str] = []
     with closing(session.reply(text, **sampling)) as answer:
         for piece in answer:
             pieces.append(piece)
             if not as_json:
-                click.echo(show(piece), nl=False)
+                click.echo(clean(piece) if clean else piece, nl=False)
     if as_json:
         print_json(_result(session, "".join(pieces), name, session.stats()))
         return

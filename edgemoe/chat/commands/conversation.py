@@ -56,7 +56,7 @@ def _retry(chat: Chat, _: str) -> None:
 @command("/undo")
 def _undo(chat: Chat, _: str) -> None:
     """drops your last message and its answer"""
-    [question, *_] = chat.session.take_back()
+    [question, *_answer] = chat.session.take_back()
     chat.keep()
     text = " ".join(str(question["content"]).split())
     chat.screen.say(f"Dropped: {text[:60]}{'...' if len(text) > 60 else ''}")
