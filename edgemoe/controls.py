@@ -88,6 +88,15 @@ class Controls(llama_cpp.Llama):
 
     # The loaded model
 
+    @property
+    def quality(self) -> str | float:
+        """What requests get that ask for none of their own."""
+        return self._residence.quality.default
+
+    def check_quality(self, quality: str | float) -> None:
+        """Raises EdgeMoEError for a quality that requests to this model cannot have."""
+        self._residence.quality.check(quality)
+
     def set_quality(self, quality: str | float) -> None:
         """Changes `quality` from the next batch on, up to the level that the model was loaded with ("fixed:LEVEL").
 

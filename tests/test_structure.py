@@ -40,7 +40,7 @@ PYTHON = {
     "level_heads": _RUNTIME,
     "conversation": {"errors"},
     "assistant": _RUNTIME | {"conversation", "config", "cloud", "routing"},
-    "chat": _RUNTIME | {"conversation", "assistant"},
+    "chat": _RUNTIME | {"files", "config", "conversation", "assistant"},
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "cloud"},

@@ -44,7 +44,9 @@ def quiet_library() -> None:
     with suppress(ImportError):  # loading it says better what is missing
         import llama_cpp._logger
 
-        llama_cpp._logger.logger.setLevel(logging.CRITICAL)
+        logger = llama_cpp._logger.logger
+        logger.setLevel(logging.CRITICAL)
+        logger.setLevel = lambda level: None  # each load would lower it
 
 
 def open_llama(path: Path, **arguments: Any) -> Llama:

@@ -74,3 +74,8 @@ def llama_arguments(
         "n_threads_batch": threads,
     }
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def was_given(context: click.Context, name: str) -> bool:
+    """Whether the user gave this option, be it with the value of its default."""
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
