@@ -237,7 +237,7 @@ class Llama(Controls, llama_cpp.Llama):
             if parent is not None:
                 parent.close()
             if joined is None:
-                self._turns.end(turn)
+                self._end(turn)
 
     def embed(self, *args: Any, **kwargs: Any) -> Any:
         """Embeddings of texts; see llama_cpp.Llama.embed."""
@@ -267,7 +267,7 @@ class Llama(Controls, llama_cpp.Llama):
             if self._turns.is_current(turn):
                 self._keep_rows = before
                 self._forget_rows()
-            self._turns.end(turn)
+            self._end(turn)
 
     def _prepare_rows(self, *, logprobs: bool, echo: bool) -> None:
         """Logits to keep for a completion: none, those of the generated tokens, or the prompt's too."""
