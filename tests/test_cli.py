@@ -54,7 +54,7 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy() -> None:
 
 def test_without_a_verb_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
-    assert "Commands:" in capsys.readouterr().out
+    assert "Get models:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", VERBS)
