@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 COMMIT = "c0ffee" + "0" * 34
 TOKEN = "hf_secretofthetests"
+REPOSITORY = "acme/Tiny-MoE-GGUF"
+HOMES = ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "HF_HOME")
+PROGRAM = [sys.executable, "-m", "edgemoe"]
 
 
 @dataclass
@@ -188,3 +195,64 @@ def serving() -> Iterator[Hub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+class Home:
+    """A user's folders, empty at first."""
+
+    def __init__(self, folder: Path, hub: Hub) -> None:
+        self.folder = folder
+        self.hub = hub
+        self.environment = os.environ | {name: str(folder / name) for name in HOMES} | {"HF_ENDPOINT": hub.url}
+        self.environment.pop("HF_TOKEN", None)
+        (folder / "XDG_RUNTIME_DIR").mkdir()
+        self.cache = folder / "HF_HOME/hub" / f"models--{REPOSITORY.replace('/', '--')}"
+
+    def know_this_machine(self) -> None:
+        """Instead of measuring it."""
+        import dataclasses
+
+        from edgemoe.planning import kept
+        from edgemoe.planning.machines import MACHINES
+
+        profile = kept._Kept(kept.profile_path())
+        profile.keep("machines", kept._machine_key(), dataclasses.asdict(MACHINES["x86-laptop"]))
+        profile.keep("disks", kept._disk_key(self.folder), 500e6)
+
+    def run(self, *arguments: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = self.environment | variables
+        done = subprocess.run(
+            [*PROGRAM, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: str, **variables: str) -> Any:
+        return json.loads(self.run(*arguments, "--json", **variables).stdout)
+
+    def names(self) -> list[str]:
+        return [model["name"] for model in self.json("list")]
+
+
+def write_remote_models(folder: Path, model_factory: Any) -> dict[str, Path]:
+    """As the fixture `remote_models` says."""
+    from edgemoe.packs.writer import pack
+
+    found = {}
+    for quant, kind in (("Q4_K_M", "Q4_K"), ("Q8_0", "Q8_0")):
+        [path] = model_factory("qwen3moe", expert_type=kind)
+        found[quant] = folder / f"Tiny-MoE-{quant}.gguf"
+        found[quant].write_bytes(path.read_bytes())
+    found["pack"] = folder / "Tiny-MoE.mwq.gguf"
+    pack(str(found["Q4_K_M"]), found["pack"])
+    first, second = model_factory("qwen3moe", expert_type="Q4_K", split_into=2)
+    found["split"], found["second"] = (folder / f"Split-Q6_K-0000{i}-of-00002.gguf" for i in (1, 2))
+    found["split"].write_bytes(first.read_bytes())
+    found["second"].write_bytes(second.read_bytes())
+    return found

@@ -177,7 +177,7 @@ class _Download:
             _check_status(answer, self._remote.name)
             if self._done and answer.status_code != httpx.codes.PARTIAL_CONTENT:
                 self._start_again()  # the server knows no ranges, or has another version now
-            for block in answer.iter_raw(_BLOCK):
+            for block in answer.iter_raw():
                 self._file.write(block)
                 self._took(block)
             if size is not None and self._done > size:
