@@ -37,7 +37,7 @@ def test_names_work_wherever_a_model_is_asked_for(home: Home, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("tiny-mo", "did you mean tiny-moe?"),
+        ("tiny-mo", "did you mean tiny-moe or tinystories-moe?"),
         ("stories", "did you mean tinystories-moe?"),
         ("zzz", "edgemoe list shows"),
         ("other/Model-GGUF:Q8_0", "edgemoe pull other/Model-GGUF:Q8_0 gets it"),
