@@ -88,6 +88,14 @@ def test_completion_offers_names(home: Home, remote_models: dict[str, Path]) -> 
         assert "plain,tiny-moe\n" in shown.stdout
 
 
+def test_a_pack_of_what_was_pulled_gets_a_name(home: Home) -> None:
+    home.run("pull", REPOSITORY)
+    made = home.json("pack", "tiny-moe")["path"]
+    assert made == str(home.folder / "XDG_DATA_HOME/edgemoe/models/tiny-moe.mwq.gguf")
+    assert home.names() == ["tiny-moe", "tiny-moe-pack", "tinystories-moe"]
+    assert home.json("show", "tiny-moe-pack")["levels"]
+
+
 # Removing
 
 

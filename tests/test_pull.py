@@ -179,6 +179,20 @@ def test_another_file_at_the_same_url_is_not_mixed_up(home: Home, hub: Hub, remo
     assert Path(shown["paths"][0]).read_bytes() == remote_models["Q8_0"].read_bytes()
 
 
+def test_files_of_one_name_from_two_places(home: Home, hub: Hub, remote_models: dict[str, Path]) -> None:
+    hub.plain["m.gguf"] = remote_models["Q4_K_M"].read_bytes()
+    hub.plain["other/m.gguf"] = remote_models["Q8_0"].read_bytes()
+    first = home.json("pull", f"{hub.url}/files/m.gguf")
+    second = home.json("pull", f"{hub.url}/files/other/m.gguf")
+    assert (first["name"], second["name"]) == ("m", "m-2")
+    assert [Path(x["paths"][0]).read_bytes() for x in (first, second)] == [
+        hub.plain["m.gguf"],
+        hub.plain["other/m.gguf"],
+    ]
+    hub.plain["m.gguf"] = remote_models["pack"].read_bytes()  # the file has changed
+    assert home.json("pull", f"{hub.url}/files/m.gguf")["type"].startswith("pack")
+
+
 # Refusals
 
 

@@ -210,17 +210,16 @@ def _fetch(offer: Offer, name: str | None) -> Known:
     return keep(offer.record(paths, name))
 
 
-def _pack(model: Known) -> Known:
+def _pack(model: Known) -> Known | None:
+    """None for what is a pack."""
     from edgemoe.cli.console import byte_progress
-    from edgemoe.hub.known import Known, free_name, models_folder
-    from edgemoe.hub.shelf import keep
+    from edgemoe.hub.shelf import keep, pack_of
     from edgemoe.packs.plan import Settings
     from edgemoe.packs.writer import pack
 
     if model.type.startswith("pack"):
-        return model
-    target = models_folder() / f"{model.name}.mwq.gguf"
-    target.parent.mkdir(parents=True, exist_ok=True)
+        return None
+    made = pack_of(model)
     with byte_progress(f"packing {model.name}") as progress:
-        pack(str(model.path), target, Settings(), overwrite=True, progress=progress)
-    return keep(Known(free_name([f"{model.name}-pack"], (target,)), (target,), ours=True))
+        pack(str(model.path), made.path, Settings(), overwrite=True, progress=progress)
+    return keep(made)

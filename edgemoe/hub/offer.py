@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -155,8 +156,8 @@ def _pulled_before(paths: tuple[Path, ...]) -> bool:
 
 
 def _at_url(url: str, sha256: str | None) -> Offer:
-    name = unquote(PurePosixPath(urlsplit(url).path).name)
-    if not name.lower().endswith(".gguf"):
+    name = _file_name(url)
+    if not name.lower().endswith(".gguf") or not name.isprintable():
         raise ModelError(f"{url} does not end in the name of a .gguf file")
     shard = _SHARD.search(name)
     count = int(shard[2]) if shard else 1
@@ -165,12 +166,13 @@ def _at_url(url: str, sha256: str | None) -> Offer:
     if sha256 and count > 1:
         raise ModelError("a checksum is of one file: this model has several")
     urls = [url.replace("-00001-of-", f"-{i:05d}-of-") if count > 1 else url for i in range(1, count + 1)]
-    remotes = [look(each, unquote(PurePosixPath(urlsplit(each).path).name)) for each in urls]
+    remotes = [look(each, _file_name(each)) for each in urls]
     remotes = [replace(remote, sha256=sha256) for remote in remotes]
-    folder = models_folder()
+    place = url.partition("?")[0].rpartition("/")[0]  # other places may have other files of this name
+    folder = models_folder() / hashlib.sha1(place.encode(), usedforsecurity=False).hexdigest()[:12]
     sizes = [remote.bytes for remote in remotes]
     whole = None if None in sizes else sum(size or 0 for size in sizes)
-    there = sum(_there(folder / remote.name) for remote in remotes)
+    there = sum(_there(remote, folder / remote.name) for remote in remotes)
     return _FromUrls(
         source=url.partition("?")[0],
         stem=_stem(name),
@@ -183,9 +185,16 @@ def _at_url(url: str, sha256: str | None) -> Offer:
     )
 
 
-def _there(target: Path) -> int:
-    found = target if target.exists() else partial_of(target)
-    return found.stat().st_size if found.exists() else 0
+def _file_name(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name
+
+
+def _there(remote: Remote, target: Path) -> int:
+    """Bytes that need not be fetched."""
+    if target.exists() and target.stat().st_size == remote.bytes:
+        return remote.bytes
+    partial = partial_of(target)
+    return partial.stat().st_size if partial.exists() else 0
 
 
 def _local(path: Path) -> Offer:

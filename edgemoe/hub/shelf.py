@@ -57,6 +57,21 @@ def keep(model: Known) -> Known:
     return full
 
 
+def pulled(path: str | os.PathLike[str]) -> Known | None:
+    """The model whose file pull wrote there; None for other files."""
+    with contextlib.suppress(ModelError):
+        whole = Path(path).absolute()
+        return next((model for model in listed.known() if model.ours and model.path == whole), None)
+    return None
+
+
+def pack_of(model: Known) -> Known:
+    """What a pack of a model is called, and where it is put: not into the hub's cache. Makes the folder."""
+    target = listed.models_folder() / f"{model.name}.mwq.gguf"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Known(listed.free_name([f"{model.name}-pack"], (target,)), (target,), ours=True)
+
+
 @dataclass(frozen=True)
 class Removal:
     """What taking a model off the list takes with it. `files` are those that pull wrote and no other name needs."""
@@ -92,6 +107,8 @@ def remove(removal: Removal) -> None:
     for path in removal.files:
         try:
             remove_from_cache(path)
+            if path.parent.parent == listed.models_folder() and not any(path.parent.iterdir()):
+                path.parent.rmdir()
         except OSError as error:
             raise WriteError(f"{path} cannot be removed: {error.strerror}") from error
 

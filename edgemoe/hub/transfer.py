@@ -100,7 +100,7 @@ def download(remote: Remote, target: Path, progress: Progress) -> None:
     """
     partial = partial_of(target)
     with locked(partial):
-        if target.exists():
+        if _is_there(remote, target):
             progress(target.stat().st_size)
             return
         with _writing(partial), partial.open("ab+") as file:
@@ -111,6 +111,19 @@ def download(remote: Remote, target: Path, progress: Progress) -> None:
         _version_of(partial).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         partial.with_name(f"{partial.name}.lock").unlink()
+
+
+def _is_there(remote: Remote, target: Path) -> bool:
+    """Whether `target` is what would be fetched, as far as that is known of it."""
+    if not target.exists() or remote.bytes not in (None, target.stat().st_size):
+        return False
+    if remote.sha256 is None:
+        return True
+    digest = hashlib.sha256()
+    with target.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest() == remote.sha256.lower()
 
 
 def partial_of(target: Path) -> Path:
