@@ -27,7 +27,7 @@ def resolve(name: str | os.PathLike[str]) -> Path:
         ModelError: when there is none; the message has near names and says how to pull.
     """
     path = Path(name)
-    if not isinstance(name, str) or path.exists():
+    if not isinstance(name, str) or os.path.exists(name):
         return path
     if model := find(name):
         if not model.path.exists():
