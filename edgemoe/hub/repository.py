@@ -61,8 +61,7 @@ def open_repository(name: str, revision: str | None = None) -> Repository:
 
 def remote_file(repository: Repository, file: RemoteFile) -> Remote:
     """Where to fetch a file. Its `etag` is the hub's, which names its content in the cache. Raises DownloadError."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 
     url = hf_hub_url(repository.name, file.name, revision=repository.commit)
     with _errors(repository.name, repository.revision):
@@ -71,7 +70,8 @@ def remote_file(repository: Repository, file: RemoteFile) -> Remote:
     if not etag or not re.fullmatch(r"[\w.-]+", etag):
         raise DownloadError(f"{endpoint()} has no usable name for the content of {file.name}: is it a hub?")
     git = etag if file.sha256 is None and _SHA1.fullmatch(etag) else None
-    headers = {name: value for name, value in build_hf_headers().items() if name.lower() != "user-agent"}
+    token = get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     size = seen.size if seen.size is not None else file.bytes
     return Remote(url, file.name, size, file.sha256, etag, git, headers)
 
