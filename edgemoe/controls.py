@@ -44,13 +44,17 @@ class Controls(llama_cpp.Llama):
             yield
         finally:
             if turn is not None:
-                self._turns.end(turn)
+                self._end(turn)
 
     def _begin(self, quality: str | float | None = None) -> int:
         turn = self._turns.begin()
         self._residence.clear_cancel()
         self._residence.quality.use(quality)
         return turn
+
+    def _end(self, turn: int) -> None:
+        self._turns.end(turn)
+        self._residence.tell()
 
     # A request's own quality
 
