@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import numpy as np
@@ -25,6 +25,12 @@ from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
 from edgemoe.residence import HALF_LIFE, Residence
+
+if TYPE_CHECKING:
+    from llama_cpp import LlamaState
+    from typing_extensions import Unpack
+
+    from edgemoe.arguments import LlamaArguments
 
 logger = logging.getLogger("edgemoe")
 
@@ -55,7 +61,7 @@ class Llama(Controls, llama_cpp.Llama):
         n_outputs_max: tokens of one batch whose logits can be had, 0 for all of them. By default all with `logits_all`,
             a draft model or embeddings, and else 64 where not all experts fit; more are computed in several batches.
         n_seq_max: sequences that share the context, n_ctx / n_seq_max tokens for each (see batching.Batch).
-        **kwargs: every other argument of llama_cpp.Llama.
+        **arguments: every other argument of llama_cpp.Llama.
 
     Raises:
         ModelError: the file is missing, damaged or of a kind that llama.cpp cannot run.
@@ -80,8 +86,9 @@ class Llama(Controls, llama_cpp.Llama):
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         verbose: bool = False,
-        **kwargs: Any,
+        **arguments: Unpack[LlamaArguments],
     ) -> None:
+        kwargs: dict[str, Any] = {**arguments}
         set_verbose(verbose)
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
@@ -312,12 +319,12 @@ class Llama(Controls, llama_cpp.Llama):
 
     # State
 
-    def save_state(self) -> Any:
+    def save_state(self) -> LlamaState:
         """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
         with self._turn():
             return save_state(self, self._residence.loans)
 
-    def load_state(self, state: Any) -> None:
+    def load_state(self, state: LlamaState) -> None:
         """Restores what `save_state` returned."""
         with self._turn():
             load_state(self, state)
