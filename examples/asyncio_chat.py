@@ -62,7 +62,8 @@ class AsyncChat:
     ) -> None:
         """On the thread: the loop goes on meanwhile, because llama.cpp computes without Python's lock."""
         try:
-            stream: Any = self._llm.create_chat_completion([{"role": "user", "content": prompt}], stream=True, **sampling)
+            messages: Any = [{"role": "user", "content": prompt}]
+            stream: Any = self._llm.create_chat_completion(messages, stream=True, **sampling)
             with closing(stream):
                 for chunk in stream:
                     if stopped.is_set():
@@ -100,8 +101,9 @@ async def chat(llm: Llama) -> None:
             if (count := count + 1) == 10:
                 break  # leaving the block frees the model
     print("\nleft early")
+    late = answers.reply("Tell me of the sea. " * 20, max_tokens=400)
     try:
-        print("answer:", await asyncio.wait_for(answers.reply("Tell me of the sea. " * 20, max_tokens=400), timeout=0.05))
+        print("answer:", await asyncio.wait_for(late, timeout=0.05))
     except asyncio.TimeoutError:
         print("cancelled: no answer in time")
     done.set()

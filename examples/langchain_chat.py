@@ -1,6 +1,7 @@
-"""LangChain with a model in this process, or with a server: python examples/langchain_chat.py [MODEL or URL].
+"""LangChain with a model in this process, or with a server: python examples/langchain_chat.py [MODEL], or URL [NAME].
 
-A URL is that of an OpenAI-compatible server, such as http://127.0.0.1:8080/v1. No class of edgemoe is needed for either.
+URL is that of a server that speaks OpenAI's protocol, such as http://127.0.0.1:8080/v1, and NAME one of its models.
+Neither way needs a class made for LangChain.
 """
 
 from __future__ import annotations
@@ -34,19 +35,20 @@ def model_here(path: str) -> Runnable[PromptValue, str]:
     return RunnableGenerator(answer)
 
 
-def model_there(url: str) -> Runnable[Any, str]:
-    """A server of one's own: its key is any text unless it was started with one."""
+def model_there(url: str, name: str) -> Runnable[Any, str]:
+    """A model behind a server, which takes any key unless it was started with one."""
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
-    chat = ChatOpenAI(base_url=url, api_key=SecretStr("none"), model="auto", temperature=0.0, max_completion_tokens=48)
+    chat = ChatOpenAI(base_url=url, api_key=SecretStr("none"), model=name, temperature=0.0, max_completion_tokens=48)
     return chat | StrOutputParser()
 
 
 def main() -> None:
     where = sys.argv[1] if len(sys.argv) > 1 else str(default_model_path())
+    name = sys.argv[2] if len(sys.argv) > 2 else "auto"
     prompt = ChatPromptTemplate.from_messages([("user", "Tell me a story about a {animal}.")])
-    chain = prompt | (model_there(where) if where.startswith("http") else model_here(where))
+    chain = prompt | (model_there(where, name) if where.startswith("http") else model_here(where))
     print(chain.invoke({"animal": "fish"}))
     for piece in chain.stream({"animal": "bird"}):
         print(piece, end="|", flush=True)

@@ -10,10 +10,15 @@ import os
 import re
 import shutil
 import site
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import llama_cpp
 import pytest
 
@@ -63,6 +68,37 @@ def test_langchain_with_a_model_in_the_process() -> None:
     whole, pieces = works([sys.executable, str(EXAMPLES / "langchain_chat.py")]).rstrip().rsplit("\n", 1)
     assert "fish" in whole
     assert pieces.count("|") > 10
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The URL of `edgemoe serve` with the small model, once it answers."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "edgemoe", "serve", "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            for _ in range(600):
+                with suppress(httpx.TransportError):
+                    httpx.get(f"http://127.0.0.1:{port}/health")
+                    break
+                assert server.poll() is None, server.communicate()[1]
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+
+
+@pytest.mark.skipif("serve" not in VERBS, reason="this version has no server")
+def test_langchain_with_a_server() -> None:
+    """LangChain's own client for OpenAI's protocol."""
+    pytest.importorskip("langchain_openai")
+    with serving() as url:
+        name = httpx.get(f"{url}/models").json()["data"][0]["id"]
+        printed = works([sys.executable, str(EXAMPLES / "langchain_chat.py"), url, name])
+    whole, pieces = printed.rstrip().rsplit("\n", 1)
+    assert "fish" in whole
+    assert pieces.count("|") > 5
 
 
 # Types
@@ -174,16 +210,3 @@ def test_desktop() -> None:
     assert seen["slider"] == seen["budget"] == 800
     assert seen["answering at the end"]
     assert seen["thread ended"]
-
-
-@pytest.mark.skipif("serve" not in VERBS, reason="this version has no server")
-def test_langchain_with_a_server() -> None:
-    """The server of the command line, and LangChain's own client for OpenAI's protocol."""
-    pytest.importorskip("langchain_openai")
-    from edgemoe_server import serving
-
-    with serving() as url:
-        printed = works([sys.executable, str(EXAMPLES / "langchain_chat.py"), f"{url}/v1"])
-    whole, pieces = printed.rstrip().rsplit("\n", 1)
-    assert "fish" in whole
-    assert pieces.count("|") > 5

@@ -15,7 +15,7 @@ from edgemoe.default_model import default_model_path
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="A chat in a window")
-    parser.add_argument("model", nargs="?", help="a GGUF file; the small one that comes with edgemoe when none is named")
+    parser.add_argument("model", nargs="?", help="a GGUF file; without one, the small model that comes with edgemoe")
     parser.add_argument("--memory", default="auto", help="budget of the process, such as 4GiB or 50%% (auto)")
     parser.add_argument("--ctx", type=int, help="context in tokens")
     chosen = parser.parse_args(arguments)
