@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import llama_cpp
@@ -98,7 +98,7 @@ class Controls(llama_cpp.Llama):
         stream: Literal[True],
         quality: str | float | None = None,
         **options: Unpack[CompletionOptions],
-    ) -> Iterator[CreateCompletionStreamResponse]: ...
+    ) -> Generator[CreateCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
@@ -121,7 +121,7 @@ class Controls(llama_cpp.Llama):
         stream: Literal[True],
         quality: str | float | None = None,
         **options: Unpack[ChatOptions],
-    ) -> Iterator[CreateChatCompletionStreamResponse]: ...
+    ) -> Generator[CreateChatCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.create_chat_completion)
     def create_chat_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
@@ -144,7 +144,7 @@ class Controls(llama_cpp.Llama):
         stream: Literal[True],
         quality: str | float | None = None,
         **options: Unpack[CompletionOptions],
-    ) -> Iterator[CreateCompletionStreamResponse]: ...
+    ) -> Generator[CreateCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.__call__)
     def __call__(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):

@@ -39,7 +39,9 @@ _SORTED_TOKEN_BYTES = 256
 _BATCHES = ("n_batch", "n_ubatch")  # the plan's unless they are asked for
 
 # llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
-llama_cpp.Llama.logits_to_logprobs = staticmethod(log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs))
+llama_cpp.Llama.logits_to_logprobs = staticmethod(  # type: ignore[method-assign]
+    log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs)
+)
 
 
 class Llama(Controls, llama_cpp.Llama):
@@ -68,6 +70,8 @@ class Llama(Controls, llama_cpp.Llama):
         ReadError: it cannot be read.
         BudgetError: the budget is too small; the message has the smallest one, and who needs what.
     """
+
+    scores: LogitRows  # type: ignore[assignment]  # of the positions that somebody asked for; the parent's is an array
 
     def __init__(
         self,
@@ -151,11 +155,12 @@ class Llama(Controls, llama_cpp.Llama):
         # Weak, so that dropping the last reference to the model frees it at once.
         newest, decode = weakref.WeakMethod(self._newest_logits), weakref.WeakMethod(self._decode)
         self.scores = LogitRows(self._n_vocab, lambda: (method := newest()) and method())
-        self._ctx.decode = lambda batch: (method := decode()) and method(batch)
+        context: Any = self._ctx
+        context.decode = lambda batch: (method := decode()) and method(batch)
         self._worker = Worker(f"edgemoe-{os.path.basename(model_path)}")
-        context = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value
-        self._residence.attach(context, max(self.n_threads, self.n_threads_batch))
-        self._stack.callback(self._residence.detach, context)
+        address = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value or 0
+        self._residence.attach(address, max(self.n_threads, self.n_threads_batch))
+        self._stack.callback(self._residence.detach, address)
         logger.debug("plan: %s", self._residence.plan)
 
     def _take_batch(self) -> None:

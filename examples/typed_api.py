@@ -9,7 +9,7 @@ import asyncio
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,18 @@ def requests(llm: Llama) -> None:
     """A call is typed by `stream`; a misspelt argument is an error."""
     assert_type(llm("Once upon a time", max_tokens=4), CreateCompletionResponse)
     stream = llm("Once upon a time", max_tokens=4, stream=True)
-    assert_type(stream, Iterator[CreateCompletionStreamResponse])
+    assert_type(stream, Generator[CreateCompletionStreamResponse, None, None])
     print("".join(chunk["choices"][0]["text"] for chunk in stream))
     tokens = assert_type(llm.tokenize(b"Once upon a time"), list[int])
     answer = assert_type(llm.create_completion(tokens, max_tokens=4, quality="exact"), CreateCompletionResponse)
-    assert_type(llm.create_completion(tokens, max_tokens=4, stream=True), Iterator[CreateCompletionStreamResponse])
+    assert_type(
+        llm.create_completion(tokens, max_tokens=4, stream=True), Generator[CreateCompletionStreamResponse, None, None]
+    )
     print(answer["choices"][0]["text"], answer["usage"]["completion_tokens"])
     chat = llm.create_chat_completion([{"role": "user", "content": "Hello."}], max_tokens=4)
     print(assert_type(chat, CreateChatCompletionResponse)["choices"][0]["message"]["content"])
     pieces = llm.create_chat_completion([{"role": "user", "content": "Hello."}], max_tokens=4, stream=True)
-    assert_type(pieces, Iterator[CreateChatCompletionStreamResponse])
+    assert_type(pieces, Generator[CreateChatCompletionStreamResponse, None, None])
     threading.Timer(0.0, llm.cancel).start()
     try:
         print(len(list(pieces)), "pieces")

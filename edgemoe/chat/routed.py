@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class RoutedSession:
         self._private = False
         self._before: dict[str, Stats] = {}
 
-    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+    def reply(self, text: str, **sampling: Any) -> Generator[str, None, None]:
         """The answer to `text`, piece by piece; `sampling` overrides the settings of the model that answers.
 
         An answer that is interrupted stays in the history as far as it came. A message that got no answer does not, nor

@@ -88,7 +88,7 @@ def command(
         check_report_path(Path(report))
     quiet_library()
     target = default_output(Path(model)) if output is None else Path(output)
-    settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
+    settings: dict[str, Any] = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
     if calibrate is not None:
         check_request(model, target, Settings(**settings), overwrite=overwrite)
         text = _read(calibrate)
