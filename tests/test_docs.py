@@ -23,8 +23,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import edgemoe
 from docs_pages import CARDS, MARKED, PAGES, ROOT, Block, blocks, prose
 from edgemoe.cli import VERBS, cli
+from edgemoe.controls import Controls
 from edgemoe.experts.stats import Stats
 from models import ARCHITECTURES, write_model
 
@@ -217,6 +219,15 @@ def test_every_counter_is_explained() -> None:
     names |= {name for name, value in vars(Stats).items() if isinstance(value, property)}
     page = (ROOT / "docs/api.md").read_text()
     assert not {name for name in names if f"`{name}`" not in page}
+
+
+def test_the_public_api_is_described() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    listed = set(re.findall(r"`(\w+)[`(]", page))
+    assert set(edgemoe.__all__) <= listed
+    methods = {name for room in (Controls, edgemoe.Llama) for name in vars(room) if not name.startswith("_")}
+    parents = {"create_completion", "create_chat_completion", "eval"}  # the parent's, and in every example
+    assert methods - parents <= listed
 
 
 # Links, pictures, paths
