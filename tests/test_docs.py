@@ -208,10 +208,35 @@ def test_generated_parts_are_current(page: Path) -> None:
     assert text == regenerated(text), f"{page.name} is out of date: run python tests/test_docs.py --write"
 
 
-def test_every_verb_has_its_help() -> None:
+def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command below a group, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{before}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+
+
+def test_every_command_has_its_help() -> None:
     shown = {match[3] for match in MARKED.finditer((ROOT / "docs/cli.md").read_text()) if match[2] == "help"}
-    inner = {f"route {name}" for name in cli.get_command(click.Context(cli), "route").commands}
-    assert shown == {"", *VERBS, *inner}
+    assert shown == {"", *(words for words, _ in commands(cli))}
+
+
+def test_every_option_says_what_it_does() -> None:
+    silent = [
+        f"{words} {option.opts[0]}"
+        for words, command in commands(cli)
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help and not option.hidden
+    ]
+    assert not silent
+
+
+def test_the_readme_names_every_verb() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert not [verb for verb in VERBS if verb != "completion" and f"`{verb}`" not in readme]
 
 
 def test_every_counter_is_explained() -> None:

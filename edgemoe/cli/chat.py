@@ -26,9 +26,23 @@ if TYPE_CHECKING:
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0: the likeliest token."
 )
-@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True)
-@click.option("--top-k", type=int, default=40, show_default=True, help="0 for no limit.")
-@click.option("--min-p", type=click.FloatRange(0, 1), default=0.05, show_default=True)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Draw from the most probable tokens that have this probability together.",
+)
+@click.option(
+    "--top-k", type=int, default=40, show_default=True, help="Draw from so many tokens at the most; 0 for no limit."
+)
+@click.option(
+    "--min-p",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Leave out tokens less probable than this share of the most probable one.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 2), help="Repeat an answer.  [default: random]")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Per answer.  [default: what fits]")
 @click.option("--system", metavar="TEXT", help="The system prompt.")
