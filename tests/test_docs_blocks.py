@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docs_pages import CARDS, MARKED, PAGES, ROOT, Block, blocks
+from docs_pages import CARDS, MARKED, PAGES, ROOT, Block, blocks, prose
 from edgemoe.config import load_config
 from edgemoe.default_model import default_model_path, router_path
 from edgemoe.routing.rows import read_rows
@@ -20,7 +20,7 @@ FORMULA, LICENCE = "a formula", "a licence's text"
 ELSEWHERE = "test_examples.py and test_site.py do this"
 PACKAGING = "PyInstaller is no part of the tests; what has to be collected is checked below"
 OUTPUT = "what a program prints: its words are compared, its numbers are another machine's"
-MEASURED = "a command that takes hours: its program has to know its options"
+MEASURED = "a command on large files, or that takes hours: its program has to know its options"
 
 # Why each block is not run, by page and how it begins. A new block has to be added here, or be `sh` or `python`.
 TEXTS = {
@@ -36,6 +36,10 @@ TEXTS = {
     ("embedding.md", "pyinstaller"): PACKAGING,
     ("testing.md", "python -m mkdocs build"): ELSEWHERE,
     ("testing.md", "python -m mypy"): ELSEWHERE,
+    ("README.md", "python tools/make_default_model.py"): MEASURED,
+    ("format.md", "w^2 exp"): FORMULA,
+    ("quality.md", "sum over its routed"): FORMULA,
+    ("quality.md", "bits = 8 bytes"): FORMULA,
     ("plan.md", "dense    ="): FORMULA,
     ("router.md", "python tools/router_rows.py"): MEASURED,
     ("router.md", "quality(x, a) ="): FORMULA,
@@ -69,6 +73,12 @@ def test_every_block_is_run_or_listed() -> None:
     assert every <= {*RUN, "toml", "json", "text"}
     assert not [str(block) for block in others("text") if reason(block) is None]
     assert not [str(block) for card in CARDS for block in written(card) if block.language in RUN]  # nobody runs cards
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: page.name)
+def test_blocks_have_fences(page: Path) -> None:
+    """What is only indented would be a block, too, and nobody would look at it."""
+    assert not re.findall(r"\n\n    .*", prose(page))
 
 
 def test_every_listed_block_exists() -> None:
