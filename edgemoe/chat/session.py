@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ class Session(Protocol):
 
     finish_reason: str | None
 
-    def reply(self, text: str, **sampling: Any) -> Generator[str, None, None]:
+    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
         """The answer to `text`, piece by piece."""
 
     def clear(self) -> None:
@@ -49,7 +49,7 @@ class ChatSession:
         self._on_forget = on_forget
         self._before: Any = None  # statistics when the last reply began
 
-    def reply(self, text: str, **sampling: Any) -> Generator[str, None, None]:
+    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
         """The answer to `text`, piece by piece; `sampling` is what `create_chat_completion` takes.
 
         An answer that is interrupted stays in the history as far as it came; a message that got no answer does not.

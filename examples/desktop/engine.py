@@ -92,8 +92,9 @@ class Engine(QObject):
     def _answer(self, text: str) -> None:
         if self._session is None or self._stop.is_set():
             return self.ended.emit("stopped")
+        pieces: Any = self._session.reply(text, temperature=0.7)
         try:
-            with closing(self._session.reply(text, temperature=0.7)) as pieces:
+            with closing(pieces):
                 for piece in pieces:
                     self.piece.emit(piece)
                     if self._stop.is_set():
