@@ -223,7 +223,7 @@ class Calibration:
         for names, expert, rows in llm.take_expert_inputs():
             for name in names:
                 self._owner[name] = names[0]
-                self._group_of[name] = self._groups.index(group_of(name))
+                self._group_of[name] = self._groups.index(group_of(name) or "")
             key = names[0], expert
             if key not in self._moments:
                 columns = rows.shape[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import llama_cpp
 
@@ -14,6 +14,16 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.stats import Clock, Stats
 
 if TYPE_CHECKING:
+    from llama_cpp.llama_types import (
+        ChatCompletionRequestMessage,
+        CreateChatCompletionResponse,
+        CreateChatCompletionStreamResponse,
+        CreateCompletionResponse,
+        CreateCompletionStreamResponse,
+    )
+    from typing_extensions import Self, Unpack
+
+    from edgemoe.arguments import ChatOptions, CompletionOptions, ModelArguments
     from edgemoe.experts.turns import Turns
     from edgemoe.experts.worker import Worker
     from edgemoe.residence import Residence
@@ -33,6 +43,23 @@ class Controls(llama_cpp.Llama):
     _worker: Worker
     _options: dict[str, Any]
     _observing_last: bool
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, repo_id: str, filename: str | None, *args: Any, **options: Unpack[ModelArguments]
+    ) -> Self:
+        """A model of the Hugging Face Hub, downloaded into its cache; see llama_cpp.Llama.from_pretrained.
+
+        Raises:
+            ImportError: the package huggingface-hub is not installed.
+            ValueError: the repository has no such file, or several.
+        """
+        loaded: Any = super().from_pretrained(repo_id, filename, *args, **options)
+        return cast("Self", loaded)
+
+    def reset(self) -> None:
+        """Forgets the tokens so far; the next request begins with an empty context."""
+        super().reset()
 
     # Whose turn it is
 
@@ -58,16 +85,70 @@ class Controls(llama_cpp.Llama):
 
     # A request's own quality
 
+    @overload  # type: ignore[override]
+    def create_completion(
+        self,
+        prompt: str | list[int],
+        *,
+        stream: Literal[False] = False,
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> CreateCompletionResponse: ...
+    @overload
+    def create_completion(
+        self,
+        prompt: str | list[int],
+        *,
+        stream: Literal[True],
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> Generator[CreateCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
             return super().create_completion(*args, **kwargs)
 
+    @overload  # type: ignore[override]
+    def create_chat_completion(
+        self,
+        messages: list[ChatCompletionRequestMessage],
+        *,
+        stream: Literal[False] = False,
+        quality: str | float | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> CreateChatCompletionResponse: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: list[ChatCompletionRequestMessage],
+        *,
+        stream: Literal[True],
+        quality: str | float | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Generator[CreateChatCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.create_chat_completion)
     def create_chat_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
             return super().create_chat_completion(*args, **kwargs)
 
+    @overload  # type: ignore[override]
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[False] = False,
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> CreateCompletionResponse: ...
+    @overload
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[True],
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> Generator[CreateCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.__call__)
     def __call__(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):

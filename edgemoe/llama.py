@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import numpy as np
@@ -27,6 +27,12 @@ from edgemoe.experts.worker import Worker
 from edgemoe.hub import mark_used, resolve
 from edgemoe.residence import HALF_LIFE, Residence
 
+if TYPE_CHECKING:
+    from llama_cpp import LlamaState
+    from typing_extensions import Unpack
+
+    from edgemoe.arguments import LlamaArguments
+
 logger = logging.getLogger("edgemoe")
 
 # llama_cpp sorts the vocabulary of each token as a list of (float, int) pairs: three objects, and four references.
@@ -34,7 +40,9 @@ _SORTED_TOKEN_BYTES = 256
 _BATCHES = ("n_batch", "n_ubatch")  # the plan's unless they are asked for
 
 # llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
-llama_cpp.Llama.logits_to_logprobs = staticmethod(log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs))
+llama_cpp.Llama.logits_to_logprobs = staticmethod(  # type: ignore[method-assign]
+    log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs)
+)
 
 
 class Llama(Controls, llama_cpp.Llama):
@@ -56,13 +64,15 @@ class Llama(Controls, llama_cpp.Llama):
         n_outputs_max: tokens of one batch whose logits can be had, 0 for all of them. By default all with `logits_all`,
             a draft model or embeddings, and else 64 where not all experts fit; more are computed in several batches.
         n_seq_max: sequences that share the context, n_ctx / n_seq_max tokens for each (see batching.Batch).
-        **kwargs: every other argument of llama_cpp.Llama.
+        **arguments: every other argument of llama_cpp.Llama.
 
     Raises:
         ModelError: the file is missing, damaged or of a kind that llama.cpp cannot run.
         ReadError: it cannot be read.
         BudgetError: the budget is too small; the message has the smallest one, and who needs what.
     """
+
+    scores: LogitRows  # type: ignore[assignment]  # of the positions that somebody asked for; the parent's is an array
 
     def __init__(
         self,
@@ -81,8 +91,9 @@ class Llama(Controls, llama_cpp.Llama):
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         verbose: bool = False,
-        **kwargs: Any,
+        **arguments: Unpack[LlamaArguments],
     ) -> None:
+        kwargs: dict[str, Any] = {**arguments}
         set_verbose(verbose)
         model_path = os.fspath(resolve(os.fspath(model_path)))
         self._options = dict(
@@ -147,11 +158,12 @@ class Llama(Controls, llama_cpp.Llama):
         # Weak, so that dropping the last reference to the model frees it at once.
         newest, decode = weakref.WeakMethod(self._newest_logits), weakref.WeakMethod(self._decode)
         self.scores = LogitRows(self._n_vocab, lambda: (method := newest()) and method())
-        self._ctx.decode = lambda batch: (method := decode()) and method(batch)
+        context: Any = self._ctx
+        context.decode = lambda batch: (method := decode()) and method(batch)
         self._worker = Worker(f"edgemoe-{os.path.basename(model_path)}")
-        context = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value
-        self._residence.attach(context, max(self.n_threads, self.n_threads_batch))
-        self._stack.callback(self._residence.detach, context)
+        address = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value or 0
+        self._residence.attach(address, max(self.n_threads, self.n_threads_batch))
+        self._stack.callback(self._residence.detach, address)
         logger.debug("plan: %s", self._residence.plan)
 
     def _take_batch(self) -> None:
@@ -315,12 +327,12 @@ class Llama(Controls, llama_cpp.Llama):
 
     # State
 
-    def save_state(self) -> Any:
+    def save_state(self) -> LlamaState:
         """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
         with self._turn():
             return save_state(self, self._residence.loans)
 
-    def load_state(self, state: Any) -> None:
+    def load_state(self, state: LlamaState) -> None:
         """Restores what `save_state` returned."""
         with self._turn():
             load_state(self, state)

@@ -314,8 +314,8 @@ class Residence:
         for holder in ("loans", "quality"):
             if held := self.__dict__.get(holder):
                 held.end()
-        self.__dict__.pop("_engine", None)
-        machine.return_free_memory()
+        if self.__dict__.pop("_engine", None) is not None:  # when a program ends, a closed model is closed once more
+            machine.return_free_memory()
 
 
 def _checked_sequences(n_seq_max: int, arguments: dict[str, Any]) -> int:

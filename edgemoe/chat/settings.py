@@ -47,9 +47,18 @@ class Setting:
 
 SAMPLING = (
     Setting("temperature", float, "0: the likeliest token.", 0.7, least=0),
-    Setting("top_p", float, "", 0.95, least=0, most=1),
-    Setting("top_k", int, "0 for no limit.", 40),
-    Setting("min_p", float, "", 0.05, least=0, most=1),
+    Setting(
+        "top_p", float, "Draw from the most probable tokens that have this probability together.", 0.95, least=0, most=1
+    ),
+    Setting("top_k", int, "Draw from so many tokens at the most; 0 for no limit.", 40),
+    Setting(
+        "min_p",
+        float,
+        "Leave out tokens less probable than this share of the most probable one.",
+        0.05,
+        least=0,
+        most=1,
+    ),
     Setting("seed", int, "Repeat an answer.", least=0, most=MOST_SEED, absent="random"),
     Setting("max_tokens", int, "Per answer.", least=1, absent="what fits"),
 )

@@ -96,7 +96,7 @@ def command(
     source = pulled(model) if output is None else None
     made = pack_of(source) if source else None
     target = made.path if made else default_output(Path(model)) if output is None else Path(output)
-    settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
+    settings: dict[str, Any] = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
     if calibrate is not None:
         check_request(model, target, Settings(**settings), overwrite=overwrite)
         text = _read(calibrate)

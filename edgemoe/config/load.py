@@ -234,7 +234,7 @@ def _coefficients(value: Any) -> tuple[float, ...]:
 
 def _cloud(name: str, inner: Table) -> CloudModel:
     found = _answering(inner) | {"trust": inner.take("trust", _ONE)}
-    given = {"base_url": inner.need("base_url", text), "model": inner.need("model", text)}
+    given: dict[str, Any] = {"base_url": inner.need("base_url", text), "model": inner.need("model", text)}
     for field in fields(Endpoint):
         if field.name not in ("name", "base_url", "model"):
             given[field.name] = inner.take(field.name, _endpoint_check(field.name))

@@ -16,7 +16,7 @@ from edgemoe.packs.plan import Settings
 from edgemoe.packs.planes import Bytes, Floats
 from edgemoe.packs.scratch import Scratch
 
-_SMALLEST = np.finfo(np.float32).tiny
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
