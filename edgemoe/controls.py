@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import llama_cpp
 
@@ -14,6 +14,16 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.stats import Clock, Stats
 
 if TYPE_CHECKING:
+    from llama_cpp.llama_types import (
+        ChatCompletionRequestMessage,
+        CreateChatCompletionResponse,
+        CreateChatCompletionStreamResponse,
+        CreateCompletionResponse,
+        CreateCompletionStreamResponse,
+    )
+    from typing_extensions import Self, Unpack
+
+    from edgemoe.arguments import ChatOptions, CompletionOptions, ModelArguments
     from edgemoe.experts.turns import Turns
     from edgemoe.experts.worker import Worker
     from edgemoe.residence import Residence
@@ -32,7 +42,24 @@ class Controls(llama_cpp.Llama):
     _turns: Turns
     _worker: Worker
     _options: dict[str, Any]
-    _observing: bool
+    _observing_last: bool
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, repo_id: str, filename: str | None, *args: Any, **options: Unpack[ModelArguments]
+    ) -> Self:
+        """A model of the Hugging Face Hub, downloaded into its cache; see llama_cpp.Llama.from_pretrained.
+
+        Raises:
+            ImportError: the package huggingface-hub is not installed.
+            ValueError: the repository has no such file, or several.
+        """
+        loaded: Any = super().from_pretrained(repo_id, filename, *args, **options)
+        return cast("Self", loaded)
+
+    def reset(self) -> None:
+        """Forgets the tokens so far; the next request begins with an empty context."""
+        super().reset()
 
     # Whose turn it is
 
@@ -44,7 +71,7 @@ class Controls(llama_cpp.Llama):
             yield
         finally:
             if turn is not None:
-                self._turns.end(turn)
+                self._end(turn)
 
     def _begin(self, quality: str | float | None = None) -> int:
         turn = self._turns.begin()
@@ -52,18 +79,76 @@ class Controls(llama_cpp.Llama):
         self._residence.quality.use(quality)
         return turn
 
+    def _end(self, turn: int) -> None:
+        self._turns.end(turn)
+        self._residence.tell()
+
     # A request's own quality
 
+    @overload  # type: ignore[override]
+    def create_completion(
+        self,
+        prompt: str | list[int],
+        *,
+        stream: Literal[False] = False,
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> CreateCompletionResponse: ...
+    @overload
+    def create_completion(
+        self,
+        prompt: str | list[int],
+        *,
+        stream: Literal[True],
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> Generator[CreateCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.create_completion)
     def create_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
             return super().create_completion(*args, **kwargs)
 
+    @overload  # type: ignore[override]
+    def create_chat_completion(
+        self,
+        messages: list[ChatCompletionRequestMessage],
+        *,
+        stream: Literal[False] = False,
+        quality: str | float | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> CreateChatCompletionResponse: ...
+    @overload
+    def create_chat_completion(
+        self,
+        messages: list[ChatCompletionRequestMessage],
+        *,
+        stream: Literal[True],
+        quality: str | float | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Generator[CreateChatCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.create_chat_completion)
     def create_chat_completion(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
             return super().create_chat_completion(*args, **kwargs)
 
+    @overload  # type: ignore[override]
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[False] = False,
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> CreateCompletionResponse: ...
+    @overload
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[True],
+        quality: str | float | None = None,
+        **options: Unpack[CompletionOptions],
+    ) -> Generator[CreateCompletionStreamResponse, None, None]: ...
     @functools.wraps(llama_cpp.Llama.__call__)
     def __call__(self, *args: Any, quality: str | float | None = None, **kwargs: Any) -> Any:
         with self._asking(quality):
@@ -87,6 +172,15 @@ class Controls(llama_cpp.Llama):
         return getattr(_asked, "quality", None)
 
     # The loaded model
+
+    @property
+    def quality(self) -> str | float:
+        """What requests get that ask for none of their own."""
+        return self._residence.quality.default
+
+    def check_quality(self, quality: str | float) -> None:
+        """Raises EdgeMoEError for a quality that requests to this model cannot have."""
+        self._residence.quality.check(quality)
 
     def set_quality(self, quality: str | float) -> None:
         """Changes `quality` from the next batch on, up to the level that the model was loaded with ("fixed:LEVEL").
@@ -112,7 +206,9 @@ class Controls(llama_cpp.Llama):
     def observe_experts(self, groups: Sequence[int]) -> None:
         """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
         self._residence.observe(groups)
-        self._observing = bool(groups)
+        names = self.expert_groups
+        last = {name for name in names if name.rpartition(".")[0] == names[-1].rpartition(".")[0]}
+        self._observing_last = any(names[group] in last for group in groups)
 
     def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
         """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""

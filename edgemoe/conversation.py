@@ -111,9 +111,8 @@ class _Recorder:
         return getattr(self._llm, name)
 
     def create_completion(self, prompt: str | list[int], **asked: Any) -> None:
-        if isinstance(prompt, str):
-            prompt = self._llm.tokenize(prompt.encode(), add_bos=True, special=True)
+        tokens = self._llm.tokenize(prompt.encode(), add_bos=True, special=True) if isinstance(prompt, str) else prompt
         stop = asked.get("stop") or []
         raise _Recorded(
-            Rendered(prompt, [stop] if isinstance(stop, str) else list(stop), asked.get("stopping_criteria"))
+            Rendered(tokens, [stop] if isinstance(stop, str) else list(stop), asked.get("stopping_criteria"))
         )

@@ -53,7 +53,7 @@ class HeadTrainer:
     def __call__(self, path: Path) -> Heads:
         """Raises EdgeMoEError when the pack cannot be run."""
         n_ctx = min(_WINDOW, summarize(path).n_ctx_train or _WINDOW)
-        options = {"n_ctx": n_ctx, "n_batch": n_ctx, "n_threads": self._threads, "logits_all": True}
+        options: dict[str, Any] = {"n_ctx": n_ctx, "n_batch": n_ctx, "n_threads": self._threads, "logits_all": True}
         with Pack(path) as pack, closing(Llama(str(path), **options)) as llm:
             tokens = llm.tokenize(self._text.encode(), add_bos=False, special=True)
             tokens = tokens[: min(_MOST, max(_LEAST, _EVALUATED // (2 * len(pack.groups))))]

@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 import numpy as np
@@ -24,7 +24,14 @@ from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
+from edgemoe.hub import mark_used, resolve
 from edgemoe.residence import HALF_LIFE, Residence
+
+if TYPE_CHECKING:
+    from llama_cpp import LlamaState
+    from typing_extensions import Unpack
+
+    from edgemoe.arguments import LlamaArguments
 
 logger = logging.getLogger("edgemoe")
 
@@ -33,14 +40,16 @@ _SORTED_TOKEN_BYTES = 256
 _BATCHES = ("n_batch", "n_ubatch")  # the plan's unless they are asked for
 
 # llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
-llama_cpp.Llama.logits_to_logprobs = staticmethod(log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs))
+llama_cpp.Llama.logits_to_logprobs = staticmethod(  # type: ignore[method-assign]
+    log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs)
+)
 
 
 class Llama(Controls, llama_cpp.Llama):
     """A drop-in for `llama_cpp.Llama` that runs Mixture-of-Experts models bigger than memory.
 
     Args:
-        model_path: a GGUF file, or the first shard of several.
+        model_path: a GGUF file, or the first shard of several; or the name of a model that was pulled.
         memory: budget of the whole process: bytes, "2GiB", "50%" of the machine, "auto" (what leaves the machine
             usable), or None for no limit.
         cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
@@ -55,13 +64,15 @@ class Llama(Controls, llama_cpp.Llama):
         n_outputs_max: tokens of one batch whose logits can be had, 0 for all of them. By default all with `logits_all`,
             a draft model or embeddings, and else 64 where not all experts fit; more are computed in several batches.
         n_seq_max: sequences that share the context, n_ctx / n_seq_max tokens for each (see batching.Batch).
-        **kwargs: every other argument of llama_cpp.Llama.
+        **arguments: every other argument of llama_cpp.Llama.
 
     Raises:
         ModelError: the file is missing, damaged or of a kind that llama.cpp cannot run.
         ReadError: it cannot be read.
         BudgetError: the budget is too small; the message has the smallest one, and who needs what.
     """
+
+    scores: LogitRows  # type: ignore[assignment]  # of the positions that somebody asked for; the parent's is an array
 
     def __init__(
         self,
@@ -80,9 +91,11 @@ class Llama(Controls, llama_cpp.Llama):
         n_threads: int | None = None,
         n_threads_batch: int | None = None,
         verbose: bool = False,
-        **kwargs: Any,
+        **arguments: Unpack[LlamaArguments],
     ) -> None:
+        kwargs: dict[str, Any] = {**arguments}
         set_verbose(verbose)
+        model_path = os.fspath(resolve(os.fspath(model_path)))
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
         ) | dict(
@@ -100,14 +113,14 @@ class Llama(Controls, llama_cpp.Llama):
         self._most_rows = kwargs.get("n_batch", DEFAULT_BATCH)  # with logits, at once
         if self._keep_rows == "all" or kwargs.get("draft_model") or kwargs.get("embedding"):
             n_outputs_max = n_outputs_max or 0
-        self._observing = False  # inputs of experts are kept, so every token has to pass through every layer
+        self._observing_last = False  # inputs of the last layer's experts are kept
         kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
         kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
             kwargs["flash_attn"] = True
             self._note("flash attention is on, because a quantized V cache needs it")
         self._residence = Residence(
-            os.fspath(model_path),
+            model_path,
             n_ctx=n_ctx,
             n_outputs_max=n_outputs_max,
             n_seq_max=n_seq_max,
@@ -124,10 +137,11 @@ class Llama(Controls, llama_cpp.Llama):
             self._note(note)
         kwargs |= self._residence.arguments
         try:
-            self._load(os.fspath(model_path), verbose=verbose, **kwargs)
+            self._load(model_path, verbose=verbose, **kwargs)
         except BaseException:
             self.close()
             raise
+        mark_used(model_path)
 
     def _load(self, model_path: str, **kwargs: Any) -> None:
         with self._residence.loading() as failure:
@@ -144,11 +158,12 @@ class Llama(Controls, llama_cpp.Llama):
         # Weak, so that dropping the last reference to the model frees it at once.
         newest, decode = weakref.WeakMethod(self._newest_logits), weakref.WeakMethod(self._decode)
         self.scores = LogitRows(self._n_vocab, lambda: (method := newest()) and method())
-        self._ctx.decode = lambda batch: (method := decode()) and method(batch)
+        context: Any = self._ctx
+        context.decode = lambda batch: (method := decode()) and method(batch)
         self._worker = Worker(f"edgemoe-{os.path.basename(model_path)}")
-        context = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value
-        self._residence.attach(context, max(self.n_threads, self.n_threads_batch))
-        self._stack.callback(self._residence.detach, context)
+        address = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value or 0
+        self._residence.attach(address, max(self.n_threads, self.n_threads_batch))
+        self._stack.callback(self._residence.detach, address)
         logger.debug("plan: %s", self._residence.plan)
 
     def _take_batch(self) -> None:
@@ -173,8 +188,8 @@ class Llama(Controls, llama_cpp.Llama):
     @property
     def _every_row(self) -> bool:
         """Whether logits of every token are needed: they are asked for, drafts are checked against them, or inputs of
-        experts are observed (llama.cpp drops rows without output before the last layer's experts)."""
-        return self._keep_rows == "all" or self.draft_model is not None or self._observing
+        the last layer's experts are observed (llama.cpp drops rows without output before these)."""
+        return self._keep_rows == "all" or self.draft_model is not None or self._observing_last
 
     def _rows_per_batch(self) -> int:
         """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
@@ -237,7 +252,7 @@ class Llama(Controls, llama_cpp.Llama):
             if parent is not None:
                 parent.close()
             if joined is None:
-                self._turns.end(turn)
+                self._end(turn)
 
     def embed(self, *args: Any, **kwargs: Any) -> Any:
         """Embeddings of texts; see llama_cpp.Llama.embed."""
@@ -267,7 +282,7 @@ class Llama(Controls, llama_cpp.Llama):
             if self._turns.is_current(turn):
                 self._keep_rows = before
                 self._forget_rows()
-            self._turns.end(turn)
+            self._end(turn)
 
     def _prepare_rows(self, *, logprobs: bool, echo: bool) -> None:
         """Logits to keep for a completion: none, those of the generated tokens, or the prompt's too."""
@@ -312,12 +327,12 @@ class Llama(Controls, llama_cpp.Llama):
 
     # State
 
-    def save_state(self) -> Any:
+    def save_state(self) -> LlamaState:
         """A copy of the context's state; its bytes come out of the expert cache for as long as it is kept."""
         with self._turn():
             return save_state(self, self._residence.loans)
 
-    def load_state(self, state: Any) -> None:
+    def load_state(self, state: LlamaState) -> None:
         """Restores what `save_state` returned."""
         with self._turn():
             load_state(self, state)

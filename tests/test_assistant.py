@@ -230,6 +230,15 @@ def test_asyncio_streams_and_cancels(router_file: Path, tmp_path: Path, local: A
 
     assert asyncio.run(both()) == [alone(EASY)] * 2
 
+    async def closed_afterwards() -> str:
+        async with local.areply(EASY, **GREEDY) as stream:
+            whole = await collect(stream)
+            assert await collect(stream) == ""
+        await stream.aclose()
+        return whole
+
+    assert asyncio.run(closed_afterwards()) == alone(EASY)
+
     async def cancelled(here: Assistant, server: Server) -> None:
         stream = here.areply(HARD)
         task = asyncio.create_task(collect(stream))
@@ -237,6 +246,7 @@ def test_asyncio_streams_and_cancels(router_file: Path, tmp_path: Path, local: A
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await stream.aclose()
         assert await asyncio.to_thread(server.visits[0].gone.wait, 20)
 
     with Server(hangs) as server, assistant(router_file, tmp_path, endpoint(server, first_token_timeout=60.0)) as here:

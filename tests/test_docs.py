@@ -19,22 +19,23 @@ import sys
 import xml.dom.minidom
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import edgemoe
+from docs_pages import CARDS, MARKED, PAGES, ROOT, Block, blocks, prose
 from edgemoe.cli import VERBS, cli
+from edgemoe.controls import Controls
 from edgemoe.experts.stats import Stats
 from models import ARCHITECTURES, write_model
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
 # They download, compile, or write these documents: only their scripts are looked at.
-NOT_RUN = re.compile(r"git clone|pip install|tools/bootstrap\.sh|tools/ci/|\.ci/run|--write")
+NOT_RUN = re.compile(
+    r"git clone|pip install|tools/bootstrap\.sh|tools/ci/|\.ci/run|--write|edgemoe pull \w+/|qwen3-30b"
+)
 
 # What makes an example small enough for a test.
 SMALLER = (
@@ -56,32 +57,6 @@ CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
 ENGLISH = "The ferry left the harbour at noon, and the children waved until it was gone behind the rocks. "
 
 
-@dataclass(frozen=True)
-class Block:
-    """A fenced block; `line` is that of its first line of text."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page.name}:{self.line}"
-
-
-def blocks(page: Path, language: str | None = None) -> list[Block]:
-    found = []
-    for match in re.finditer(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
-        line = page.read_text()[: match.start(2)].count("\n") + 1
-        found.append(Block(page, line, match[1], match[2]))
-    return [block for block in found if language in (None, block.language)]
-
-
-def prose(page: Path) -> str:
-    """The page without its fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
 # Examples
 
 
@@ -96,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "answers.jsonl").write_text("".join(map(known_answer, range(8))))
     (folder / "rated.jsonl").write_text("".join(map(rated_prompt, range(120))))
     (folder / "calibration.txt").write_text(ENGLISH * 60)
-    for name in ("tools", "tests"):
+    for name in ("tools", "tests", "examples"):
         (folder / name).symlink_to(ROOT / name)
     program(folder / "bin" / "python", '"$@"')
     program(folder / "bin" / "edgemoe", '-m edgemoe "$@"')
@@ -129,7 +104,7 @@ def program(path: Path, arguments: str) -> None:
 def environment(folder: Path) -> dict[str, str]:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # Threads that wait asleep: the machine may be busy with other tests.
-    homes = {name: str(folder) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    homes = {name: str(folder) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
     return os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
 
 
@@ -212,7 +187,12 @@ def test_commands_work(block: Block, folder: Path, request: pytest.FixtureReques
 
 
 def check_script(command: str) -> None:
-    """What `command` runs exists and can be parsed by its shell."""
+    """What `command` runs exists and can be parsed by its shell; the options of edgemoe are its own."""
+    if "edgemoe" in command.split()[:1]:
+        verb, *arguments = command.split()[1:]
+        context = cli.make_context("edgemoe", [verb])
+        cli.get_command(context, verb).make_parser(context).parse_args(arguments)
+        return
     if "pip install" in command:
         assert (ROOT / "pyproject.toml").is_file()
         return
@@ -237,11 +217,6 @@ def test_python_works(page: Path, folder: Path, request: pytest.FixtureRequest) 
     script = folder / f"{page.stem}.py"
     script.write_text(padded)  # with the page's line numbers
     run([sys.executable, str(script)], folder)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_block_has_a_language(page: Path) -> None:
-    assert {block.language for block in blocks(page)} <= {"sh", "python", "text"}
 
 
 # What is generated
@@ -278,11 +253,10 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "architectures": list_of_architectures,
     "tests": list_of_tests,
 }
-_MARKED = re.compile(r"(<!-- (\w+)(?:: ?([\w ]*?))? -->\n)(.*?)(<!-- /\2 -->)", re.DOTALL)
 
 
 def regenerated(text: str) -> str:
-    return _MARKED.sub(lambda m: f"{m[1]}\n{GENERATED[m[2]](m[3] or '')}\n{m[5]}", text)
+    return MARKED.sub(lambda m: f"{m[1]}\n{GENERATED[m[2]](m[3] or '')}\n{m[5]}", text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -291,10 +265,35 @@ def test_generated_parts_are_current(page: Path) -> None:
     assert text == regenerated(text), f"{page.name} is out of date: run python tests/test_docs.py --write"
 
 
-def test_every_verb_has_its_help() -> None:
-    shown = {match[3] for match in _MARKED.finditer((ROOT / "docs/cli.md").read_text()) if match[2] == "help"}
-    inner = {f"route {name}" for name in cli.get_command(click.Context(cli), "route").commands}
-    assert shown == {"", *VERBS, *inner}
+def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command below a group, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{before}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+
+
+def test_every_command_has_its_help() -> None:
+    shown = {match[3] for match in MARKED.finditer((ROOT / "docs/cli.md").read_text()) if match[2] == "help"}
+    assert shown == {"", *(words for words, _ in commands(cli))}
+
+
+def test_every_option_says_what_it_does() -> None:
+    silent = [
+        f"{words} {option.opts[0]}"
+        for words, command in commands(cli)
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help and not option.hidden
+    ]
+    assert not silent
+
+
+def test_the_readme_names_every_verb() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert not [verb for verb in VERBS if verb != "completion" and f"`{verb}`" not in readme]
 
 
 def test_every_counter_is_explained() -> None:
@@ -302,6 +301,15 @@ def test_every_counter_is_explained() -> None:
     names |= {name for name, value in vars(Stats).items() if isinstance(value, property)}
     page = (ROOT / "docs/api.md").read_text()
     assert not {name for name in names if f"`{name}`" not in page}
+
+
+def test_the_public_api_is_described() -> None:
+    page = (ROOT / "docs/api.md").read_text()
+    listed = set(re.findall(r"`(\w+)[`(]", page))
+    assert set(edgemoe.__all__) <= listed
+    methods = {name for room in (Controls, edgemoe.Llama) for name in vars(room) if not name.startswith("_")}
+    parents = {"create_completion", "create_chat_completion", "eval"}  # the parent's, and in every example
+    assert methods - parents <= listed
 
 
 # Links, pictures, paths
@@ -320,7 +328,7 @@ def anchors(page: Path) -> set[str]:
     return {heading.replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     broken = []
     for link in links(page):
@@ -337,7 +345,7 @@ def test_the_readme_leads_to_every_page(page: Path) -> None:
     assert f"docs/{page.name}" in {link.partition("#")[0] for link in links(ROOT / "README.md")}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=lambda page: page.name)
 def test_no_paths_of_one_machine(page: Path) -> None:
     assert not re.findall(r"(?<![\w.~])/(?:home|root|Users|work|tmp|mnt|media|opt)/\S*", page.read_text())
 

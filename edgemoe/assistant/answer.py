@@ -102,8 +102,11 @@ class AsyncAnswer(AsyncIterator[str]):
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="edgemoe-answer")
+        self._ended = False
 
     async def __anext__(self) -> str:
+        if self._ended:
+            raise StopAsyncIteration
         try:
             piece = await self._run(lambda: next(self.answer, None))
         except asyncio.CancelledError:
@@ -111,13 +114,20 @@ class AsyncAnswer(AsyncIterator[str]):
             await self.aclose()
             raise
         if piece is None:
-            self._thread.shutdown(wait=False)
+            self._end()
             raise StopAsyncIteration
         return piece
 
     async def aclose(self) -> None:
-        """As `Answer.close`."""
-        await asyncio.shield(self._run(self.answer.close))
+        """As `Answer.close`. Once it has ended, nothing happens."""
+        if self._ended:
+            return
+        closed = self._run(self.answer.close)
+        self._end()
+        await asyncio.shield(closed)
+
+    def _end(self) -> None:
+        self._ended = True
         self._thread.shutdown(wait=False)
 
     async def __aenter__(self) -> AsyncAnswer:

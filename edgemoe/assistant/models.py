@@ -138,9 +138,9 @@ class Models:
         from edgemoe.llama import Llama
 
         model = self._models[name]
-        threads = {"n_threads": model.threads, "n_threads_batch": model.threads}
         path = model.path or default_model_path()
-        llm = Llama(path, memory=memory, quality=model.quality, n_ctx=model.ctx, **threads)
+        options: dict[str, Any] = {"n_threads": model.threads, "n_threads_batch": model.threads}
+        llm = Llama(path, memory=memory, quality=model.quality, n_ctx=model.ctx, **options)
         use_own_template(llm)
         return llm
 

@@ -104,8 +104,8 @@ def measure_all(jobs: Iterable[Job], progress: Callable[[Job], None] | None = No
 
 def measure(job: Job) -> Measurement:
     """Measure one job in a fresh process; what goes wrong there is the result's `error`."""
-    settings = {"title": job.title, "sequences": job.sequences, "quality": None if job.stock else job.quality}
-    return dataclasses.replace(_measured(job), **settings)
+    quality = None if job.stock else job.quality
+    return dataclasses.replace(_measured(job), title=job.title, sequences=job.sequences, quality=quality)
 
 
 def _measured(job: Job) -> Measurement:

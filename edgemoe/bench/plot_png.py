@@ -36,7 +36,8 @@ def draw(report: Report) -> Figure:
     heights += [max(0.9 + min(0.2 * max(len(heat.bits) for heat in row), 4.0), 1.7) for row in maps]
     figure = Figure(figsize=(_WIDTH, sum(heights) + 0.5), dpi=_DPI, layout="constrained")
     figure.suptitle(report.model, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.09)
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.12, h_pad=0.09)
     rows = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for row, drawn in zip(rows, charts, strict=False):
         for axes, chart in zip(row.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):

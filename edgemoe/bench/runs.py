@@ -85,8 +85,9 @@ class _Counters:
         """Of `tokens` tokens since then, which took `seconds`: the fields of Run that can be told."""
         if self._stats is None:
             read = _bytes_of_process()
-            known = read is not None and self._bytes is not None
-            return {"bytes_per_token": (read - self._bytes) / tokens} if known else {}
+            if read is None or self._bytes is None:
+                return {}
+            return {"bytes_per_token": (read - self._bytes) / tokens}
         growth = self._llm.stats().since(self._stats)
         busy = growth.io_wait + growth.compute_time
         return {

@@ -36,7 +36,7 @@ def measure_here(job: Job) -> Measurement:
     llm = open_model(job)
     load_seconds = time.perf_counter() - started
     runs = _runs(llm, job)
-    medians = {name: _median([getattr(run, name) for run in runs]) for name in _MEDIANS}
+    medians: dict[str, Any] = {name: _median([getattr(run, name) for run in runs]) for name in _MEDIANS}
     result = Measurement(
         job.label,
         load_seconds=load_seconds,
@@ -75,7 +75,12 @@ def open_model(job: Job) -> Any:
 def _open(job: Job) -> Any:
     from edgemoe.llama import Llama
 
-    settings = {"memory": job.memory, "cache": job.cache, "quality": job.quality, "n_seq_max": job.sequences or 1}
+    settings: dict[str, Any] = {
+        "memory": job.memory,
+        "cache": job.cache,
+        "quality": job.quality,
+        "n_seq_max": job.sequences or 1,
+    }
     if job.half_life is not None:
         settings["half_life"] = job.half_life
     return Llama(job.model, **settings, **_common(job))

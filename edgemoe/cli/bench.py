@@ -30,16 +30,30 @@ if TYPE_CHECKING:
     help="exact, or of a pack fixed:2, fixed:3 and so on, to compare.",
 )
 @click.option("--parallel", metavar="N,...", help="Decode so many sequences together, each with a text of its own.")
-@click.option("--prompt-tokens", type=click.IntRange(min=1), metavar="N", default=128, show_default=True)
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=128,
+    show_default=True,
+    help="Length of the prompt.",
+)
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", default=64, show_default=True, help="To generate.")
 @click.option(
     "--repeat", type=click.IntRange(min=1), metavar="R", default=3, show_default=True, help="Runs to take medians of."
 )
 @options.threads
 @click.option("--ctx", type=click.IntRange(min=3), metavar="N", help="Tokens of context.  [default: prompt and answer]")
-@click.option("--text", "text_file", type=options.MODEL_FILE, help="The prompt's source.  [default: English prose]")
+@click.option("--text", "text_file", type=options.FILE, help="The prompt's source.  [default: English prose]")
 @click.option("--stock", is_flag=True, help="Measure plain llama.cpp, which maps the file, too.")
-@click.option("-o", "--output", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "md"]),
+    default="table",
+    show_default=True,
+    help="How the results are printed.",
+)
 @options.plots("speed, time and experts in memory")
 @click.option(
     "--peer-csv",

@@ -215,7 +215,7 @@ def _answering(inner: Table) -> dict[str, Any]:
 
 def _local(name: str, inner: Table, folder: Path) -> LocalModel:
     found = _answering(inner) | {
-        "path": inner.take("path", tables.file_in(folder)),
+        "path": inner.take("path", tables.model_in(folder)),
         "memory": inner.take("memory", tables.size),
         "quality": inner.take("quality", lambda v: f"{v:g}" if isinstance(v, float) else text(v)),
         "ctx": inner.take("ctx", integer(1)),
@@ -234,7 +234,7 @@ def _coefficients(value: Any) -> tuple[float, ...]:
 
 def _cloud(name: str, inner: Table) -> CloudModel:
     found = _answering(inner) | {"trust": inner.take("trust", _ONE)}
-    given = {"base_url": inner.need("base_url", text), "model": inner.need("model", text)}
+    given: dict[str, Any] = {"base_url": inner.need("base_url", text), "model": inner.need("model", text)}
     for field in fields(Endpoint):
         if field.name not in ("name", "base_url", "model"):
             given[field.name] = inner.take(field.name, _endpoint_check(field.name))

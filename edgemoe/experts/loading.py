@@ -26,7 +26,7 @@ def load_model(engine: Any, params: Any, *, planning: bool = False) -> Any:
     addresses. With `planning`, llama.cpp allocates nothing.
     """
     own = type(params).from_buffer_copy(params)
-    overrides = (_BufferOverride * 2)((engine.pattern().encode(), engine.buffer_type()), (None, None))
+    overrides = (_BufferOverride * 2)(_BufferOverride(engine.pattern().encode(), engine.buffer_type()))
     own.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
     locked = params.load_mode in _LOCKED_MODES and not planning
     own.load_mode = bindings.LLAMA_LOAD_MODE_MLOCK if locked else bindings.LLAMA_LOAD_MODE_NONE

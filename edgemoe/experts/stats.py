@@ -42,19 +42,23 @@ class Stats:
 
     @property
     def prompt_tps(self) -> float:
+        """Tokens per second; 0 before the first."""
         return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
 
     @property
     def decode_tps(self) -> float:
+        """Tokens per second; 0 before the first."""
         return self.decode_tokens / self.decode_seconds if self.decode_seconds else 0.0
 
     @property
     def hit_rate(self) -> float:
+        """From 0 to 1; 1 before the first use."""
         used = self.hits + self.misses
         return self.hits / used if used else 1.0
 
     @property
     def bytes_per_token(self) -> float:
+        """Read from disk, the load included, for each evaluated token; 0 before the first."""
         tokens = self.prompt_tokens + self.decode_tokens
         return self.bytes_read / tokens if tokens else 0.0
 

@@ -109,7 +109,7 @@ def _inverse_times(matrix: Doubles, ridge: float, y: Doubles) -> Doubles:
 
 
 def _solve(x: Doubles, y: Doubles, ridge: float) -> Doubles:
-    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
+    return np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y).astype(np.float64, copy=False)
 
 
 def _directions(matrix: Doubles, rank: int) -> Doubles:

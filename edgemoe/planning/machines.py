@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 GIB = 1 << 30
 
@@ -32,7 +33,7 @@ class Machine:
         return self.memory_bytes * 3 // 4
 
 
-_PI5 = {
+_PI5: dict[str, Any] = {
     "memory_bytes": 8 * GIB,
     "memory_bandwidth": 10e9,
     "dot_rate": 33e9,

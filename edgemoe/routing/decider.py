@@ -47,11 +47,11 @@ class Decider:
         self.learner = Learner(self.config, self.router)
         self._check_heads()
 
-    def decide(self, prompt: str | Sequence[Message], **known: bool | int) -> Decision:
+    def decide(self, prompt: str | Sequence[Message], **known: Any) -> Decision:
         """Who answers a prompt, or the last message of a conversation; `known` as for `facts`."""
         return decide(self.config, self.facts(prompt, **known))
 
-    def explain(self, prompt: str | Sequence[Message], **known: bool | int) -> Decision:
+    def explain(self, prompt: str | Sequence[Message], **known: Any) -> Decision:
         """As `decide`, with the words that mattered."""
         decision = self.decide(prompt, **known)
         heads = dict.fromkeys(

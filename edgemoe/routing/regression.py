@@ -79,7 +79,7 @@ class Regression:
     def _solved(self) -> tuple[Vector, Vector]:
         """A^-1 and A^-1 b."""
         if self._solution is None:
-            inverse = np.linalg.inv(self.precision)
+            inverse: Vector = np.linalg.inv(self.precision).astype(np.float64, copy=False)
             self._solution = inverse, inverse @ self.moment
         return self._solution
 

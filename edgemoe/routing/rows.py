@@ -81,7 +81,7 @@ def _row(line: str, head: str, where: str) -> Row:
     if not isinstance(scores, list) or any(score is not None and not _is_share(score) for score in scores):
         raise EdgeMoEError(f"{where}: scores must be a list of numbers from 0 to 1")
     judged = bool(value.get("judged", True))
-    return Row(text, labels, str(value.get("source", "")), split, judged, *pair, tuple(scores))
+    return Row(text, labels, str(value.get("source", "")), split, judged, pair[0], pair[1], tuple(scores))
 
 
 def _is_label(label: object) -> bool:

@@ -67,7 +67,7 @@ def _order(scores: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.intp]]
 
 def _cut(scores: Sequence[float], costs: Sequence[float] | None, count: int) -> Threshold:
     order = _order(scores)
-    falling = [1.0, *(float(scores[i]) for i in order)]
+    falling = [1.0, *(float(scores[i]) for i in order.tolist())]
     while 0 < count < len(scores) and falling[count] == falling[count + 1]:
         count -= 1
     cost = float(np.asarray(costs)[order[:count]].sum()) / len(scores) if costs is not None else 0.0

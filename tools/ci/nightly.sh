@@ -1,14 +1,16 @@
 #!/bin/bash
 # What takes longer than a push should: a 5 GB model under real memory limits, long fuzzing, figures beside stock llama.cpp.
 #   tools/ci/nightly.sh FOLDER [TEXT]
-# FOLDER needs 16 GB; TEXT is English prose to evaluate. Needs root and control groups of version 1 for the limits.
+# FOLDER needs 16 GB; TEXT is English prose to evaluate. Needs root and control groups of version 1 for the limits, and an X
+# server in memory (Xvfb) for the window.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:?"usage: tools/ci/nightly.sh FOLDER [TEXT]"}
 text=${2:-README.md}
 python="$PWD/.venv/bin/python"
 tools/bootstrap.sh
-.venv/bin/pip install --quiet ".[test]"
+.venv/bin/pip install --quiet ".[test,desktop]"
+.venv/bin/pytest tests/test_examples.py -k desktop -rs
 mkdir -p "$folder"
 model="$folder/synthetic-30b-12l.gguf"
 [ -f "$model" ] || "$python" tools/synthesize_moe.py "$model"

@@ -1,0 +1,5 @@
+"""The native module is internal: its names are not checked."""
+
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
