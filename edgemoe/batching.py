@@ -253,7 +253,7 @@ class Batch:
             self._llm.reset()
             bindings.llama_memory_clear(self._memory, True)
             self._llm._residence.loans.lend(_LOAN, 0)
-        self._llm._turns.end(self._turn)
+        self._llm._end(self._turn)
         self._sequences.clear()
         self._rows.close()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from edgemoe import machine
 from edgemoe.default_model import calibration_text_path
@@ -33,9 +34,11 @@ _ROWS_BYTES = 512 << 20
 """Inputs that are held at a time."""
 _PRIOR_ROWS = 32
 """Rows that the average of a layer's experts counts among an expert's own: few of its own say little."""
-_HESSIAN_SHARE = 0.25
+_SHARE = 0.85
 _MODEL_SHARE = 0.6
-"""Of the memory that is free: for second moments of pairs of channels, and for the model meanwhile."""
+"""Of the memory that is free: for all of it, and at most for the model; second moments of pairs have the rest."""
+_BESIDES = 1 << 30
+"""What a model may need besides its file."""
 
 
 def default_text() -> str:
@@ -78,7 +81,7 @@ class Calibration:
         text: what it reads.
         hessians: whether pairs are collected at all.
         tokens: at most, of the text.
-        memory: for pairs; by default a quarter of what is free.
+        memory: for pairs; by default most of what is free and the model does not need.
         progress: told the tokens read and their number, in each run.
 
     Raises:
@@ -101,8 +104,9 @@ class Calibration:
         self._limit = tokens
         self._progress = progress or (lambda done, total: None)
         self._lock = threading.Lock()
-        self._memory = memory or int(machine.available_memory() * _HESSIAN_SHARE)
-        self._budget = machine.rss() + int(machine.available_memory() * _MODEL_SHARE)
+        free = machine.available_memory()
+        self._model_bytes = min(int(free * _MODEL_SHARE), summarize(path).file_bytes + _BESIDES)
+        self._memory = memory or int(free * _SHARE) - self._model_bytes
         self._hessians = hessians
         self._moments: dict[tuple[str, int], _Moments] = {}
         self._owner: dict[str, str] = {}  # the first tensor that shares a tensor's input
@@ -121,6 +125,9 @@ class Calibration:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self._text.encode())
         return f"{digest.hexdigest()[:32]}:{self._limit}:{'pairs' if self._hessians else 'channels'}"
+
+    def input_of(self, tensor: str) -> str:
+        return self._owner.get(tensor, tensor)
 
     def importance(self, tensor: str, expert: int) -> Floats | None:
         return self._mean(tensor, expert, "second")
@@ -190,7 +197,8 @@ class Calibration:
         a_token = 4 * summary.experts_used * sum(tensor.shape[0] for tensor in model.tensors if tensor.expert)
         batch = max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _ROWS_BYTES // max(a_token, 1)))
         n_ctx = min(_WINDOW, summary.n_ctx_train or _WINDOW)
-        with closing(Llama(self._path, n_ctx=n_ctx, n_batch=batch, n_outputs_max=batch, memory=self._budget)) as llm:
+        budget = machine.rss() + self._model_bytes
+        with closing(Llama(self._path, n_ctx=n_ctx, n_batch=batch, n_outputs_max=batch, memory=budget)) as llm:
             self._groups = llm.expert_groups
             if not self._groups:
                 raise EdgeMoEError(f"{self._path} has no experts: there is nothing to calibrate")
@@ -198,14 +206,18 @@ class Calibration:
             if len(tokens) < _LARGEST_BATCH:
                 raise EdgeMoEError(f"the calibration text has {len(tokens)} tokens: it should have thousands")
             llm.observe_experts(groups if pairs else range(len(self._groups)))
-            window = llm.n_ctx()
-            for start in range(0, len(tokens), window):
-                llm.reset()
-                for at in range(start, min(start + window, len(tokens)), batch):
-                    llm.eval(tokens[at : min(at + batch, start + window)])
-                    self._collect(llm, pairs)
-                    self._progress(min(at + batch, len(tokens)), len(tokens))
+            with threadpool_limits(machine.processors(), "blas"):  # those who pack wait for it
+                self._read(llm, tokens, batch, pairs)
         self._average()
+
+    def _read(self, llm: Llama, tokens: list[int], batch: int, pairs: bool) -> None:
+        window = llm.n_ctx()
+        for start in range(0, len(tokens), window):
+            llm.reset()
+            for at in range(start, min(start + window, len(tokens)), batch):
+                llm.eval(tokens[at : min(at + batch, start + window)])
+                self._collect(llm, pairs)
+                self._progress(min(at + batch, len(tokens)), len(tokens))
 
     def _collect(self, llm: Llama, pairs: bool) -> None:
         for names, expert, rows in llm.take_expert_inputs():

@@ -32,7 +32,7 @@ class Controls(llama_cpp.Llama):
     _turns: Turns
     _worker: Worker
     _options: dict[str, Any]
-    _observing: bool
+    _observing_last: bool
 
     # Whose turn it is
 
@@ -44,13 +44,17 @@ class Controls(llama_cpp.Llama):
             yield
         finally:
             if turn is not None:
-                self._turns.end(turn)
+                self._end(turn)
 
     def _begin(self, quality: str | float | None = None) -> int:
         turn = self._turns.begin()
         self._residence.clear_cancel()
         self._residence.quality.use(quality)
         return turn
+
+    def _end(self, turn: int) -> None:
+        self._turns.end(turn)
+        self._residence.tell()
 
     # A request's own quality
 
@@ -88,6 +92,15 @@ class Controls(llama_cpp.Llama):
 
     # The loaded model
 
+    @property
+    def quality(self) -> str | float:
+        """What requests get that ask for none of their own."""
+        return self._residence.quality.default
+
+    def check_quality(self, quality: str | float) -> None:
+        """Raises EdgeMoEError for a quality that requests to this model cannot have."""
+        self._residence.quality.check(quality)
+
     def set_quality(self, quality: str | float) -> None:
         """Changes `quality` from the next batch on, up to the level that the model was loaded with ("fixed:LEVEL").
 
@@ -112,7 +125,9 @@ class Controls(llama_cpp.Llama):
     def observe_experts(self, groups: Sequence[int]) -> None:
         """Keeps the inputs of the experts of these groups (see `expert_groups`) from now on; none ends it."""
         self._residence.observe(groups)
-        self._observing = bool(groups)
+        names = self.expert_groups
+        last = {name for name in names if name.rpartition(".")[0] == names[-1].rpartition(".")[0]}
+        self._observing_last = any(names[group] in last for group in groups)
 
     def take_expert_inputs(self) -> list[tuple[list[str], int, Any]]:
         """(names of the tensors that share the input, expert, float32 [rows, columns]) seen since the last call."""

@@ -17,6 +17,10 @@ class WriteError(EdgeMoEError):
     """A file that could not be written: no space, no permission, or another process writes it."""
 
 
+class DownloadError(EdgeMoEError):
+    """A download that was refused, broke off, or did not bring what it should; what came is kept, and goes on."""
+
+
 class BudgetError(EdgeMoEError):
     """A memory budget that is too small, or a size that cannot be understood."""
 

@@ -12,8 +12,24 @@ from pathlib import Path
 from edgemoe.errors import WriteError
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def state_folder() -> Path:
+    """Where is kept what programs note for themselves: the ledger, what feedback taught, when models were used."""
+    return _home("XDG_STATE_HOME", ".local/state")
+
+
+def data_folder() -> Path:
+    """Where is kept what the user would miss: models that were pulled, and their names."""
+    return _home("XDG_DATA_HOME", ".local/share")
+
+
+def _home(variable: str, inside: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / inside) / "edgemoe"
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Writes `data` to `path`, readable by its owner alone: a crash leaves the file as it was, or as it is to be.
+
+    What is not `durable` may be lost when the machine, not the program, stops.
 
     Raises:
         WriteError: when it cannot be written; what was there stays.
@@ -25,7 +41,8 @@ def replace_file(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.replace(name, path)
         except BaseException:
             os.unlink(name)
@@ -35,11 +52,11 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, busy: str | None = None) -> Iterator[None]:
     """Holds the lock of `path`, a file beside it: other processes and threads that ask for it wait.
 
     Raises:
-        WriteError: when the lock cannot be made.
+        WriteError: when the lock cannot be made; with `busy`, which is then the message, also when somebody has it.
     """
     lock = path.with_name(f"{path.name}.lock")
     try:
@@ -48,7 +65,9 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise WriteError(f"{lock} cannot be made: {error.strerror}") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # ends with the process, however it ends
+        fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))  # ends with the process, however it ends
         yield
+    except BlockingIOError:
+        raise WriteError(busy or "") from None
     finally:
         os.close(handle)

@@ -24,6 +24,7 @@ from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Turns
 from edgemoe.experts.worker import Worker
+from edgemoe.hub import mark_used, resolve
 from edgemoe.residence import HALF_LIFE, Residence
 
 logger = logging.getLogger("edgemoe")
@@ -40,7 +41,7 @@ class Llama(Controls, llama_cpp.Llama):
     """A drop-in for `llama_cpp.Llama` that runs Mixture-of-Experts models bigger than memory.
 
     Args:
-        model_path: a GGUF file, or the first shard of several.
+        model_path: a GGUF file, or the first shard of several; or the name of a model that was pulled.
         memory: budget of the whole process: bytes, "2GiB", "50%" of the machine, "auto" (what leaves the machine
             usable), or None for no limit.
         cache: bytes of experts to keep, or a share of them (0.25, "25%"), in place of what `memory` leaves.
@@ -83,6 +84,7 @@ class Llama(Controls, llama_cpp.Llama):
         **kwargs: Any,
     ) -> None:
         set_verbose(verbose)
+        model_path = os.fspath(resolve(os.fspath(model_path)))
         self._options = dict(
             memory=memory, cache=cache, quality=quality, io_threads=io_threads, read_ahead=read_ahead, trace=trace
         ) | dict(
@@ -100,14 +102,14 @@ class Llama(Controls, llama_cpp.Llama):
         self._most_rows = kwargs.get("n_batch", DEFAULT_BATCH)  # with logits, at once
         if self._keep_rows == "all" or kwargs.get("draft_model") or kwargs.get("embedding"):
             n_outputs_max = n_outputs_max or 0
-        self._observing = False  # inputs of experts are kept, so every token has to pass through every layer
+        self._observing_last = False  # inputs of the last layer's experts are kept
         kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
         kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
             kwargs["flash_attn"] = True
             self._note("flash attention is on, because a quantized V cache needs it")
         self._residence = Residence(
-            os.fspath(model_path),
+            model_path,
             n_ctx=n_ctx,
             n_outputs_max=n_outputs_max,
             n_seq_max=n_seq_max,
@@ -124,10 +126,11 @@ class Llama(Controls, llama_cpp.Llama):
             self._note(note)
         kwargs |= self._residence.arguments
         try:
-            self._load(os.fspath(model_path), verbose=verbose, **kwargs)
+            self._load(model_path, verbose=verbose, **kwargs)
         except BaseException:
             self.close()
             raise
+        mark_used(model_path)
 
     def _load(self, model_path: str, **kwargs: Any) -> None:
         with self._residence.loading() as failure:
@@ -173,8 +176,8 @@ class Llama(Controls, llama_cpp.Llama):
     @property
     def _every_row(self) -> bool:
         """Whether logits of every token are needed: they are asked for, drafts are checked against them, or inputs of
-        experts are observed (llama.cpp drops rows without output before the last layer's experts)."""
-        return self._keep_rows == "all" or self.draft_model is not None or self._observing
+        the last layer's experts are observed (llama.cpp drops rows without output before these)."""
+        return self._keep_rows == "all" or self.draft_model is not None or self._observing_last
 
     def _rows_per_batch(self) -> int:
         """Tokens evaluated at once: fewer where the logits of all of them would not fit into the budget."""
@@ -237,7 +240,7 @@ class Llama(Controls, llama_cpp.Llama):
             if parent is not None:
                 parent.close()
             if joined is None:
-                self._turns.end(turn)
+                self._end(turn)
 
     def embed(self, *args: Any, **kwargs: Any) -> Any:
         """Embeddings of texts; see llama_cpp.Llama.embed."""
@@ -267,7 +270,7 @@ class Llama(Controls, llama_cpp.Llama):
             if self._turns.is_current(turn):
                 self._keep_rows = before
                 self._forget_rows()
-            self._turns.end(turn)
+            self._end(turn)
 
     def _prepare_rows(self, *, logprobs: bool, echo: bool) -> None:
         """Logits to keep for a completion: none, those of the generated tokens, or the prompt's too."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import llama_cpp.llama_cpp as bindings
 
-from edgemoe import _native, machine
+from edgemoe import _native, machine, running
 from edgemoe.budget import DEFAULT_BATCH, FEW_OUTPUTS, Plan, Planners, Request, make_plan, resolve_cache, resolve_memory
 from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError, ModelError, ReadError
 from edgemoe.experts import library
@@ -25,7 +25,7 @@ from edgemoe.experts.trace import TraceWriter
 from edgemoe.loans import Loans
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
-from edgemoe.share import Share, promised_memory
+from edgemoe.share import News, Share, promised_memory
 from edgemoe.sizes import format_size
 
 logger = logging.getLogger("edgemoe")
@@ -77,6 +77,7 @@ class Residence:
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
         self.share: Share | None = None
+        self._news: News | None = None
         self._trace: TraceWriter | None = None
         self._budget = resolve_memory(memory)
         if self._summary.experts:
@@ -86,6 +87,8 @@ class Residence:
             self.arguments = {"n_ctx": shape.n_ctx, "n_batch": min(shape.n_batch, DEFAULT_BATCH)}
             self._check_cache(self.plan)
             self._note_changes(shape, n_ctx, arguments)
+            if crowding := running.crowding(self._budget, self._summary.path.name):
+                self.notes.append(crowding)
             if trace is not None:
                 self._trace = TraceWriter(Path(trace))
         else:
@@ -198,12 +201,20 @@ class Residence:
             if self._trace is not None:
                 self._trace.begin(self._summary.name, self._engine.groups())
                 self._engine.record_trace(True)
+        self._news = News(self._engine, self.share, self._summary.path.name, self._summary.paths)
+
+    def tell(self) -> None:
+        """Tells other processes what has changed, between requests."""
+        if news := self._news:
+            news.tell()
 
     def set_memory(self, memory: int | str | None) -> None:
         """Changes the budget; on the model's own thread, between batches."""
         if self.share is None:
             raise BudgetError(f"{self._summary.path.name} has no experts, so its memory cannot be changed")
         self.share.set_memory(memory)
+        if self._news:
+            self._news.tell(at_once=True)
 
     # Computing
 
@@ -292,6 +303,9 @@ class Residence:
         self._engine.detach(context)
 
     def close(self) -> None:
+        if news := self.__dict__.get("_news"):
+            news.end()
+            self._news = None
         if share := self.__dict__.get("share"):
             share.end()
         if self._trace is not None:

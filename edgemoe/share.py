@@ -7,9 +7,11 @@ import re
 import time
 import weakref
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from edgemoe import machine
+from edgemoe import machine, running
 from edgemoe.budget import MIB, SMALL_BATCH, Plan, margin, resolve_cache, resolve_memory, spare_memory, table
 from edgemoe.errors import BudgetError
 from edgemoe.loans import Loans, Room
@@ -20,6 +22,9 @@ logger = logging.getLogger("edgemoe")
 
 _CHECK_EVERY = 0.5
 """Seconds between two looks at the machine's memory."""
+
+_TELL_EVERY = 2.0
+"""Seconds between two looks at what other processes should know of a model."""
 
 _open: weakref.WeakSet[Share] = weakref.WeakSet()
 
@@ -177,3 +182,31 @@ class Share:
             f"  Only experts can shrink while a model is loaded: its context (n_ctx={self._plan.shape.n_ctx}) and "
             "compute buffers keep their size until it is loaded anew."
         )
+
+
+class News:
+    """What other processes are told of a loaded model (see `running`); `share` is None for one without experts."""
+
+    def __init__(self, engine: Any, share: Share | None, name: str, paths: Sequence[Path]) -> None:
+        self._engine = engine
+        self._share = share
+        self._next = 0.0
+        files = [str(path.absolute()) for path in paths]
+        self._announcement = running.announce(model=name, paths=files, **self._facts(engine))
+
+    def tell(self, *, at_once: bool = False) -> None:
+        """Says what has changed, at most every few seconds, counted from the first request's end."""
+        now, engine = time.monotonic(), self._engine
+        if engine is not None and (at_once or now >= self._next):
+            self._next = 0.0 if at_once else now + _TELL_EVERY
+            self._announcement.update(**self._facts(engine))
+
+    def end(self) -> None:
+        """The model is going away."""
+        self._announcement.end()
+        self._engine = self._share = None
+
+    def _facts(self, engine: Any) -> dict[str, Any]:
+        stats, share = engine.stats(), self._share
+        bits = stats["used_bits"] / stats["used_weights"] if stats["used_weights"] else 0.0
+        return {"budget": share and share.budget, "follows": bool(share and share.follows), "bits": round(bits, 2)}

@@ -3,17 +3,30 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from models import write_model
 
+if TYPE_CHECKING:
+    from hub_server import Home, Hub
+
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a background job; its children would never see Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What other processes of this machine run does not matter to tests, and tests do not matter to them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +42,37 @@ def model_factory(tmp_path_factory: pytest.TempPathFactory):
         return written[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def remote_models(tmp_path_factory: pytest.TempPathFactory, model_factory) -> dict[str, Path]:
+    """For a hub: of two types, as a pack, and in two shards ("split" is the first, "second" the other)."""
+    from hub_server import write_remote_models
+
+    return write_remote_models(tmp_path_factory.mktemp("remote"), model_factory)
+
+
+@pytest.fixture
+def hub(remote_models: dict[str, Path]) -> Iterator[Hub]:
+    """A server that speaks the hub's API (see `hub_server`), with models of two types."""
+    from hub_server import REPOSITORY, serving
+
+    with serving() as hub:
+        hub.add(REPOSITORY, remote_models["Q4_K_M"], remote_models["Q8_0"])
+        hub.files[REPOSITORY]["README.md"] = b"A small model."
+        yield hub
+
+
+@pytest.fixture
+def home(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The folders of a user of that hub, for this process and for programs; how fast this machine is, is known."""
+    from hub_server import HOMES, Home
+
+    home = Home(tmp_path, hub)
+    for name in HOMES:
+        monkeypatch.setenv(name, home.environment[name])
+    home.know_this_machine()
+    return home
 
 
 @pytest.fixture(scope="session")

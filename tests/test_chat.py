@@ -1,26 +1,19 @@
-"""Conversations: what the model is given, what it keeps, and the interactive program."""
+"""Conversations: what the model is given, and what it keeps."""
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import pexpect
 import pytest
 
+from edgemoe.chat.printable import printable
 from edgemoe.chat.session import ChatSession
-from edgemoe.chat.terminal import printable
 from edgemoe.conversation import prompt_tokens, use_own_template
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
 from edgemoe.llama import Llama
-from models import write_model
 
 REQUESTS = ("Tell me a story about a fish.", "And now one about a brave mouse.", "Thank you!", "Who are you?", "Hello.")
 
@@ -175,74 +168,29 @@ def test_interrupted_answer_stays_and_an_unanswered_message_goes(error: BaseExce
     assert roles(session) == ["user", "assistant"]
 
 
+def test_what_was_left_out_belongs_to_the_conversation() -> None:
+    session = ChatSession(FakeLlama(["b" * 20]), system="s" * 10)
+    for i in range(5):
+        list(session.reply(str(i) * 10))
+    assert session.turns_forgotten == 3
+    assert [m["content"][0] for m in session.transcript] == [*"s0b1b2b3b4b"]
+    assert [m["content"][0] for m in session.take_back()] == ["4", "b"]
+    assert [m["content"][0] for m in session.transcript] == [*"s0b1b2b3b"]
+    list(session.reply("5" * 10))
+    assert [m["content"][0] for m in session.llm.seen[-1]] == [*"s3b5"]
+
+
+def test_system_prompt_changes_and_goes() -> None:
+    session = ChatSession(FakeLlama(["b"]))
+    list(session.reply("a"))
+    session.set_system("Be kind.")
+    list(session.reply("c"))
+    assert [m["content"] for m in session.llm.seen[-1]] == ["Be kind.", "a", "b", "c"]
+    session.set_system(None)
+    assert session.system is None
+    with pytest.raises(EdgeMoEError, match="nothing was said"):
+        ChatSession(FakeLlama([]), system="Be kind.").take_back()
+
+
 def test_output_cannot_drive_the_terminal() -> None:
     assert printable("a\x1b[2Jb\tc\nd\x9b\x07é") == "a[2Jb\tc\ndé"
-
-
-# The interactive program
-
-
-def start(tmp_path: Path, *arguments: str) -> pexpect.spawn:
-    environment = os.environ | {
-        "PROMPT_TOOLKIT_NO_CPR": "1",
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "TERM": "xterm",
-        "NO_COLOR": "1",
-    }
-    command = ["-c", "from edgemoe.cli import main; main()", "chat", *arguments]
-    child = pexpect.spawn(sys.executable, command, env=environment, encoding="utf-8", timeout=30, dimensions=(50, 300))
-    child.expect("/help lists the commands")
-    assert "\x1b[2m" not in child.before, "NO_COLOR is set"
-    child.expect(">>>")
-    return child
-
-
-def leave(child: pexpect.spawn, farewell: str) -> None:
-    child.send(farewell)
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
-def test_interactive_chat(tmp_path: Path) -> None:
-    child = start(tmp_path, "--temperature", "0", "--max-tokens", "30")
-    child.send("Hello.\r")
-    child.expect(r"\d+ tokens · [\d.]+ tok/s · .*% hits · [\d.]+ MiB read per token · peak [\d.]+ MiB")
-    child.expect(">>>")
-    child.send('"""Tell me\r')
-    child.expect(r"\.\.\.")
-    child.send('a story."""\r')
-    child.expect("tok/s")
-    child.expect(">>>")
-    for command, shown in (("/help", "/clear"), ("/stats", "budget"), ("/clear", "anew"), ("/x", "no command /x")):
-        child.send(command + "\r")
-        child.expect(re.escape(shown))
-        child.expect(">>>")
-    leave(child, "/bye\r")
-    history = (tmp_path / "state/edgemoe/history").read_text()
-    assert "+Hello." in history
-
-
-def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tmp_path: Path) -> None:
-    [path] = write_model(tmp_path / "model.gguf", "qwen3moe")
-    child = start(tmp_path, str(path), "--ctx", "8192", "--temperature", "0")
-    child.send("Hello.\r")
-    time.sleep(1.0)
-    child.sendintr()
-    child.expect(r"\(stopped\)")
-    child.expect(r"(\d+) tokens")
-    assert int(child.match[1]) < 8000
-    child.expect(">>>")
-    child.sendintr()
-    child.expect("Ctrl-D or /bye leaves")
-    child.expect(">>>")
-    child.send("/stats\r")
-    child.expect("answers")
-    child.expect(">>>")
-    leave(child, "\x04")
-
-
-def test_unwritable_state_folder_only_costs_the_history(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("not a folder")
-    child = start(tmp_path)
-    leave(child, "\x04")

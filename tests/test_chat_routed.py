@@ -20,6 +20,7 @@ from edgemoe import Assistant, EdgeMoEError
 from edgemoe.chat.routed import RoutedSession
 from edgemoe.config import Budget
 from routers import HARMFUL_PROMPT
+from terminals import Terminal
 
 PROGRAM = [sys.executable, "-c", "from edgemoe.cli import main; main()"]
 
@@ -160,6 +161,31 @@ def test_a_failing_cloud_is_told(router_file: Path, file: Path, tmp_path: Path) 
     assert re.search(r"\(big failed \(.*small answers on this machine\)", done.stderr)
 
 
+def test_private_conversations_stay_so_in_their_file(file: Path, tmp_path: Path, server: Server) -> None:
+    arguments = ("--route", "--config", str(file), "--max-tokens", "9", "--session", "mine")
+    assert run(tmp_path, *arguments, "-p", f"{EASY} for jane@example.com").returncode == 0
+    done = run(tmp_path, *arguments, "--json", "-p", HARD)
+    assert json.loads(done.stdout)["decision"]["rule"] in ("private", "personal data")
+    assert not server.visits
+
+
+def test_thoughts_and_escapes_of_the_cloud(file: Path, tmp_path: Path) -> None:
+    said = answers("<thi", "nk>I wonder.\x1b[2J</think>", "**Bold** \x1b]0;evil\x07 words.")
+    with Server(said) as thinker:
+        file.write_text(re.sub(r"127.0.0.1:\d+", f"127.0.0.1:{thinker.port}", file.read_text()))
+        chat = Terminal(tmp_path, "--route", "--config", str(file))
+        shown = chat.say(HARD)
+        assert "thought for 0 s; /show thinking unfolds it" in shown
+        assert "Bold ]0;evil words." in shown
+        assert "I wonder.[2J" in chat.say("/show thinking")
+        assert "\x1b[2J" not in chat.raw
+        assert "\x1b]0;" not in chat.raw
+        chat.say("/set thinking shown")
+        assert "I wonder." in chat.say("/retry")
+        assert re.search("quality +fast", chat.say("/quality fast"))
+        chat.leave()
+
+
 def test_the_interactive_chat(file: Path, tmp_path: Path, server: Server) -> None:
     command = [*PROGRAM[1:], "chat", "--route", "--config", str(file), "--max-tokens", "20"]
     child = pexpect.spawn(
@@ -196,21 +222,3 @@ def test_the_interactive_chat(file: Path, tmp_path: Path, server: Server) -> Non
     child.close()
     assert child.exitstatus == 0
     assert len(server.visits) == 1
-
-
-def test_commands_of_the_router_need_one(tmp_path: Path) -> None:
-    child = pexpect.spawn(
-        PROGRAM[0],
-        [*PROGRAM[1:], "chat"],
-        env=environment(tmp_path),
-        encoding="utf-8",
-        timeout=60,
-        dimensions=(50, 300),
-    )
-    for name in ("/route", "/good", "/bad"):
-        child.expect(">>>")
-        child.send(f"{name}\r")
-        child.expect("edgemoe chat --route")
-    child.expect(">>>")
-    child.send("/bye\r")
-    child.expect(pexpect.EOF)

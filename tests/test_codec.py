@@ -166,7 +166,7 @@ def test_only_the_wanted_levels_are_encoded(levels: tuple[int, ...]) -> None:
 def test_the_bytes_do_not_depend_on_threads(feedback: bool) -> None:
     weights = weights_of(70, 512)
     inputs = np.random.default_rng(5).normal(0, 1, (900, 512))
-    hessian = inputs.T @ inputs if feedback else None
+    hessian = codec.Hessian(inputs.T @ inputs) if feedback else None
     one, three = (codec.encode_matrix(weights, codec.default_tables(), hessian=hessian, threads=n) for n in (1, 3))
     assert one.errors == three.errors
     assert all(np.array_equal(one.planes[level], three.planes[level]) for level in (2, 3, 4))
@@ -221,9 +221,9 @@ def test_invalid_arguments_are_named() -> None:
         ({"importance": np.ones(5)}, "importance has 5 values for 64 columns"),
         ({"importance": -np.ones(64)}, "importance of column 0 is -1"),
         ({"mean_input": np.full(64, np.inf)}, "mean input of column 0 is inf"),
-        ({"hessian": np.eye(3)}, r"shape \(3, 3\) for 64 columns"),
-        ({"hessian": np.full((64, 64), np.nan)}, "not finite"),
-        ({"hessian": np.ones((64, 64)) - 2 * np.eye(64)}, "positive"),
+        ({"hessian": codec.Hessian(np.eye(3))}, r"shape \(3, 3\) for 64 columns"),
+        ({"hessian": codec.Hessian(np.full((64, 64), np.nan))}, "not finite"),
+        ({"hessian": codec.Hessian(np.ones((64, 64)) - 2 * np.eye(64))}, "positive"),
         ({"weights_of_levels": {5: 1.0}}, r"weights_of_levels has \[5\]"),
         ({"weights_of_levels": {2: -1.0}}, "weight is -1"),
         ({"weights_of_levels": {6: 1.0}}, r"\[6\]"),
@@ -285,7 +285,8 @@ def test_feedback_brings_products_closer() -> None:
     weights = weights_of(64, 512)
     tables = codec.default_tables()
     lost = {}
-    for name, arguments in (("plain", {"importance": np.diagonal(hessian)}), ("feedback", {"hessian": hessian})):
+    ways = {"plain": {"importance": np.diagonal(hessian)}, "feedback": {"hessian": codec.Hessian(hessian)}}
+    for name, arguments in ways.items():
         encoded = codec.encode_matrix(weights, tables, levels=codec.LEVELS, **arguments)
         for level in codec.LEVELS:
             rest = weights - reader.read_t16(encoded.planes, tables.arrays(), 64, 512, level)[0]

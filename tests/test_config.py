@@ -169,7 +169,7 @@ WRONG = {
     "[wieghts]": "did you mean weights",
     "local = 3": "local must be a table",
     '[local]\npath = "small.gguf"': r"\[local\] holds tables such as \[local.path\]",
-    '[local.a]\npath = "x.gguf"': r"line 2: local.a.path must be a file that exists, not 'x.gguf'",
+    '[local.a]\npath = "x.gguf"': r"line 2: local.a.path must be a file .* name of a model \(.*x.gguf\), not 'x",
     '[local.a]\n\nMemory = "1GiB"': r"line 3: \[local.a\] has no key 'Memory': did you mean memory\?",
     '[local.a]\nmemory = "1 GiBi"': "line 2: local.a.memory must be",
     "[local.a]\nsampling = { temprature = 1 }": r"line 2: \[local.a.sampling\] has no key 'temprature': .*temperature",

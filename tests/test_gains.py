@@ -41,7 +41,7 @@ def test_slices_of_zeros(kind: str) -> None:
 
 @pytest.mark.parametrize("feedback", [False, True])
 def test_t16_of_zeros(feedback: bool) -> None:
-    hessian = np.eye(256) if feedback else None
+    hessian = codec.Hessian(np.eye(256)) if feedback else None
     means = np.ones(256)
     encoded = codec.encode_matrix(
         np.zeros((3, 256)), codec.default_tables(), hessian=hessian, mean_input=means, bias_levels=(2,)
@@ -68,7 +68,7 @@ def test_t16_gains_keep_the_size(known: str) -> None:
     }[known]
     arguments = {"importance": importance_of(columns)} if known == "importance" else {}
     if known == "hessian":
-        arguments = {"hessian": hessian, "damping": damping}
+        arguments = {"hessian": codec.Hessian(hessian, damping)}
     weights = weights_of(rows, columns).astype(np.float64)
     tables = codec.default_tables()
     encoded = codec.encode_matrix(weights, tables, levels=codec.LEVELS, **arguments)

@@ -31,25 +31,27 @@ PYTHON = {
     "budget": _MODEL,
     "loans": {"budget", "errors", "sizes"},
     "pressure": {"machine"},
-    "share": {"errors", "sizes", "machine", "budget", "loans", "pressure"},
-    "residence": _MODEL | {"budget", "loans", "share"},
+    "hub": {"errors", "sizes", "files", "default_model", "packs", "running"},
+    "running": {"errors", "sizes", "machine", "files"},
+    "share": {"errors", "sizes", "machine", "budget", "loans", "pressure", "running"},
+    "residence": _MODEL | {"budget", "loans", "share", "running"},
     "controls": _MODEL,
-    "llama": _MODEL | {"budget", "residence", "controls"},
+    "llama": _MODEL | {"budget", "residence", "controls", "hub"},
     "batching": _RUNTIME,
     "calibrate": _RUNTIME,
     "level_heads": _RUNTIME,
     "conversation": {"errors"},
     "assistant": _RUNTIME | {"conversation", "config", "cloud", "routing"},
-    "chat": _RUNTIME | {"conversation", "assistant"},
+    "chat": _RUNTIME | {"files", "config", "conversation", "assistant"},
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "conversation", "config", "assistant", "__init__"},
     "cloud": {"errors", "files"},
-    "config": {"errors", "sizes", "files", "cloud"},
+    "config": {"errors", "sizes", "files", "cloud", "hub"},
     "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME
     | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"}
-    | {"conversation", "assistant", "config"},
+    | {"conversation", "assistant", "config", "hub", "running"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

@@ -26,7 +26,7 @@ Ask = Callable[[Decision, float], bool]
 """Is shown the cloud's decision and the local answer's confidence, and says whether to ask the cloud."""
 Text = Generator[str, None, None]
 
-_LOCAL_ONLY = ("top_k", "min_p", "repeat_penalty")
+_LOCAL_ONLY = ("top_k", "min_p", "repeat_penalty", "quality")
 _MOST_TOKENS = 1 << 17  # more than any answer has
 
 

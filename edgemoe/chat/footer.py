@@ -1,4 +1,4 @@
-"""What an answer cost, in one line."""
+"""What an answer costs: in one line while it comes and when it is there, and since the model was loaded."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def footer(answer: Stats, tokens: int) -> str:
     return " · ".join(parts)
 
 
+def live(answer: Stats) -> list[str]:
+    """How an answer comes along, the most important first."""
+    budget = f" / {format_size(answer.budget_bytes)}" if answer.budget_bytes else ""
+    parts = [f"{answer.decode_tps:.1f} tok/s"] if answer.decode_tokens else []
+    parts.append(f"{format_size(answer.rss_bytes)}{budget}")
+    if answer.used_weights:
+        parts += [f"{answer.hit_rate:.0%} hits", f"{answer.bits_per_weight:.1f} bits"]
+    return parts
+
+
 def report(total: Stats) -> list[tuple[str, str]]:
     """All counters since the model was loaded, as names and values for people."""
     budget = format_size(total.budget_bytes) if total.budget_bytes else "none"
@@ -30,6 +40,7 @@ def report(total: Stats) -> list[tuple[str, str]]:
         ("prompt", f"{total.prompt_tokens} tokens, {total.prompt_tps:.1f} tok/s"),
         ("answers", f"{total.decode_tokens} tokens, {total.decode_tps:.1f} tok/s"),
         ("experts in memory", f"{total.hit_rate:.1%} of those used ({total.hits} hits, {total.misses} misses)"),
+        ("bits per weight", f"{total.bits_per_weight:.2f}"),
         ("read", f"{format_size(total.bytes_read)}, {total.bytes_per_token / 2**20:.2f} MiB per token"),
         ("waited for reads", f"{total.io_wait:.2f} s"),
         ("cache", f"{format_size(total.resident_bytes)} of {format_size(total.cache_bytes)} in use"),

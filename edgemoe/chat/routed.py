@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from edgemoe.chat.footer import footer, report
-from edgemoe.conversation import Message
+from edgemoe.chat.footer import footer, live, report
+from edgemoe.chat.session import Session
+from edgemoe.chat.thinking import opened_by_prompt
 from edgemoe.errors import EdgeMoEError
+from edgemoe.experts.quality import LEVELS, parse_quality
 
 if TYPE_CHECKING:
     from edgemoe.assistant import Answer, Assistant
     from edgemoe.experts.stats import Stats
 
 
-class RoutedSession:
+class RoutedSession(Session):
     """Messages exchanged with an `Assistant`. Once something private was said, all that follows stays here, too."""
 
     def __init__(self, assistant: Assistant, system: str | None = None, *, local_only: bool = False) -> None:
+        super().__init__(system)
         self.assistant = assistant
-        self.messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        self.finish_reason: str | None = None
         self.last: Answer | None = None
-        self._first_turn = len(self.messages)
         self._local_only = local_only
-        self._private = False
+        self._quality: str | None = None
         self._before: dict[str, Stats] = {}
+        self._tags: dict[str, str | None] = {}
 
-    def reply(self, text: str, **sampling: Any) -> Iterator[str]:
+    def reply(self, text: str, **sampling: Any) -> Generator[str, None, None]:
         """The answer to `text`, piece by piece; `sampling` overrides the settings of the model that answers.
 
         An answer that is interrupted stays in the history as far as it came. A message that got no answer does not, nor
@@ -40,8 +41,10 @@ class RoutedSession:
         self.finish_reason = None
         self._before = {name: llm.stats() for name, llm in self.assistant.models.loaded.items()}
         asked = [*self.messages, {"role": "user", "content": text}]
-        self.last = self.assistant.reply(asked, private=self._private, local_only=self._local_only, **sampling)
-        self._private = self._private or self.last.decision.private
+        if self._quality is not None:
+            sampling = {"quality": self._quality} | sampling
+        self.last = self.assistant.reply(asked, private=self.private, local_only=self._local_only, **sampling)
+        self.private = self.private or self.last.decision.private
         try:
             with closing(self.last):
                 yield from self.last
@@ -49,11 +52,6 @@ class RoutedSession:
             self.finish_reason = self.last.finish_reason
             if self.last.text and self.last.decision.route != "refuse":
                 self.messages = [*asked, {"role": "assistant", "content": self.last.text}]
-
-    def clear(self) -> None:
-        """Forget everything but the system prompt."""
-        del self.messages[self._first_turn :]
-        self._private = False
 
     def footer(self) -> str:
         """Who answered, by which rule, and what it cost."""
@@ -73,6 +71,20 @@ class RoutedSession:
             parts.append(self._money(answer.cost))
         return " · ".join(parts)
 
+    def status(self) -> list[str]:
+        """Who answers, then how that comes along where it is a local model."""
+        if self.last is None or not self.last.answered_by:
+            return [str(self.assistant.models.memory) + " of memory"] if self.last is None else []
+        name = self.last.answered_by[-1]
+        return [name, *(live(self._stats_of(name)) if name in self.assistant.models.loaded else [])]
+
+    def describe(self) -> list[tuple[str, str]]:
+        """The route, and what holds for every answer."""
+        config = self.assistant.config
+        rows = [("who may answer", ", ".join([*config.local, *config.cloud]))]
+        rows += [("stays here", "yes")] if self._local_only or self.private else []
+        return [*rows, ("quality", self._quality or "as configured")]
+
     def report(self) -> list[tuple[str, str]]:
         """The models, which of them are loaded, what they did, and what was spent."""
         rows = [*self.assistant.models.describe(), ("local memory", str(self.assistant.models.memory))]
@@ -90,6 +102,26 @@ class RoutedSession:
         if size.lower() == "none":
             raise EdgeMoEError("models that share memory need a budget: a size, or auto")
         self.assistant.models.set_memory(size)
+
+    def set_quality(self, quality: str) -> None:
+        """Of all local models; one that has no such quality says so when it is to answer.
+
+        Raises:
+            EdgeMoEError: when it is none, or a loaded model has no such quality.
+        """
+        parse_quality(quality, LEVELS)
+        for llm in self.assistant.models.loaded.values():
+            llm.check_quality(quality)
+        self._quality = quality
+
+    def thinking_tag(self) -> str | None:
+        """Of the local model that answers; of what the cloud sends, thoughts are told by their tags alone."""
+        name = self.last.answered_by[-1] if self.last and self.last.answered_by else None
+        if name not in self.assistant.models.loaded:
+            return None
+        if name not in self._tags:
+            self._tags[name] = opened_by_prompt(self.assistant.models.loaded[name])
+        return self._tags[name]
 
     def explanation(self) -> list[tuple[str, str]]:
         """The last decision as names and values for people.

@@ -11,7 +11,37 @@ import click
 from edgemoe import __version__
 from edgemoe.errors import EdgeMoEError
 
-VERBS = ("chat", "serve", "show", "plan", "pack", "verify", "unpack", "bench", "eval", "route", "doctor", "completion")
+GROUPS = {
+    "Run a model": (
+        "chat",
+        "run",
+        "serve",
+    ),
+    "Get models": (
+        "pull",
+        "list",
+        "show",
+        "ps",
+        "rm",
+    ),
+    "Make them smaller": (
+        "pack",
+        "verify",
+        "unpack",
+    ),
+    "Measure and plan": (
+        "plan",
+        "bench",
+        "eval",
+    ),
+    "Choose who answers": ("route",),
+    "This installation": (
+        "doctor",
+        "completion",
+    ),
+}
+"""Verbs by what one wants to do."""
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 """Each is the module `edgemoe.cli.VERB` with a click command named `command`."""
 
 _BAD_INPUT = 2
@@ -28,6 +58,15 @@ class _Verbs(click.Group):
         command: click.Command = importlib.import_module(f"edgemoe.cli.{cmd_name}").command
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        limit = formatter.width - 6 - max(map(len, VERBS))
+        width = max(map(len, VERBS))
+        for title, verbs in GROUPS.items():
+            commands = {verb: self.get_command(ctx, verb) for verb in verbs}
+            rows = [(verb.ljust(width), found.get_short_help_str(limit)) for verb, found in commands.items() if found]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
 
 @click.group(
     cls=_Verbs,
@@ -38,6 +77,8 @@ class _Verbs(click.Group):
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Run Mixture-of-Experts GGUF models that are bigger than your memory.
+
+    MODEL is a file, or the name of a model that was pulled.
 
     Example: edgemoe chat model.gguf --memory 4GiB
     """

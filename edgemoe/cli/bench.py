@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @options.threads
 @click.option("--ctx", type=click.IntRange(min=3), metavar="N", help="Tokens of context.  [default: prompt and answer]")
-@click.option("--text", "text_file", type=options.MODEL_FILE, help="The prompt's source.  [default: English prose]")
+@click.option("--text", "text_file", type=options.FILE, help="The prompt's source.  [default: English prose]")
 @click.option("--stock", is_flag=True, help="Measure plain llama.cpp, which maps the file, too.")
 @click.option("-o", "--output", type=click.Choice(["table", "json", "md"]), default="table", show_default=True)
 @options.plots("speed, time and experts in memory")

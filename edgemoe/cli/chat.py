@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgemoe.chat.settings import SAMPLING, Setting
 from edgemoe.cli import options
 
 if TYPE_CHECKING:
     from edgemoe.chat.session import ChatSession
+    from edgemoe.cli.chat_sessions import Kept
+    from edgemoe.llama import Llama
+
+F = Callable[..., Any]
+
+_FORGOTTEN = "the context is full: the oldest turns are left out from here on"
+
+
+def _sampling(function: F) -> F:
+    """An option for each setting of /set."""
+    for setting in reversed(SAMPLING):
+        name = setting.name.replace("_", "-")
+        absent = f"  [default: {setting.absent}]" if setting.absent else ""
+        metavar = "N" if setting.absent == "what fits" else None
+        shown: dict[str, Any] = (
+            {"default": setting.default, "show_default": True} if setting.default is not None else {}
+        )
+        function = click.option(
+            f"--{name}", type=_kind(setting), metavar=metavar, help=f"{setting.help}{absent}" or None, **shown
+        )(function)
+    return function
+
+
+def _kind(setting: Setting) -> Any:
+    if setting.least is None and setting.most is None:
+        return setting.kind
+    kind = click.IntRange if setting.kind is int else click.FloatRange
+    return kind(setting.least, setting.most)
 
 
 @click.command()
@@ -23,15 +53,10 @@ if TYPE_CHECKING:
 @options.quality
 @options.ctx
 @options.threads
-@click.option(
-    "--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0: the likeliest token."
-)
-@click.option("--top-p", type=click.FloatRange(0, 1), default=0.95, show_default=True)
-@click.option("--top-k", type=int, default=40, show_default=True, help="0 for no limit.")
-@click.option("--min-p", type=click.FloatRange(0, 1), default=0.05, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 2), help="Repeat an answer.  [default: random]")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Per answer.  [default: what fits]")
+@_sampling
 @click.option("--system", metavar="TEXT", help="The system prompt.")
+@click.option("--session", metavar="NAME", help="Keep the conversation, or go on with the one of this name.")
+@click.option("--sessions", is_flag=True, help="List the conversations that were kept, and leave.")
 @click.option("--route", is_flag=True, help="Let the prompt router choose who answers, by the configuration.")
 @click.option("--local-only", is_flag=True, help="With --route: nothing leaves this machine.")
 @options.config
@@ -49,6 +74,8 @@ def command(
     ctx: int | None,
     threads: int | None,
     system: str | None,
+    session: str | None,
+    sessions: bool,
     route: bool,
     local_only: bool,
     config: Path | None,
@@ -61,32 +88,61 @@ def command(
 
     In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
     """
-    from edgemoe.chat.session import ChatSession
+    from edgemoe.cli.chat_sessions import open_kept, print_sessions
+
+    if sessions:
+        print_sessions(as_json=as_json)
+        return
+    text = _single_prompt(prompt)
+    if text is None and as_json:
+        raise click.UsageError("--json needs a prompt: -p TEXT, or a piped text")
+    if not route and (local_only or config):
+        raise click.UsageError(f"{'--local-only' if local_only else '--config'} means nothing without --route")
+    with open_kept(session) as kept:
+        if route:
+            from edgemoe.cli.chat_routed import chat_routed
+
+            chat_routed(context, text, config, kept, as_json=as_json)
+            return
+        arguments = options.llama_arguments(memory=memory, cache=cache, quality=quality, ctx=ctx, threads=threads)
+        given = {name: value for name, value in sampling.items() if options.was_given(context, name)}
+        with _opened(model, trace=trace, verbose=verbose, **arguments) as (llm, name):
+            _chat(llm, name, text, kept, system, given, as_json)
+
+
+@contextmanager
+def _opened(model: str | None, **arguments: Any) -> Iterator[tuple[Llama, str]]:
     from edgemoe.cli.console import open_llama
     from edgemoe.conversation import use_own_template
     from edgemoe.default_model import default_model_path
 
-    text = _single_prompt(prompt)
-    if text is None and as_json:
-        raise click.UsageError("--json needs a prompt: -p TEXT, or a piped text")
-    if route:
-        from edgemoe.cli.chat_routed import chat_routed
-
-        chat_routed(context, text, config, as_json=as_json)
-        return
-    if local_only or config:
-        raise click.UsageError(f"{'--local-only' if local_only else '--config'} means nothing without --route")
     path = Path(model) if model else default_model_path()
-    arguments = options.llama_arguments(memory=memory, cache=cache, quality=quality, ctx=ctx, threads=threads)
-    llm = open_llama(path, trace=trace, verbose=verbose, **arguments)
-    with closing(llm):
+    with closing(open_llama(path, **arguments)) as llm:
         use_own_template(llm)
-        session = ChatSession(llm, system, on_forget=_tell_forgotten)
-        sampling["seed"] = _random_seed() if sampling["seed"] is None else sampling["seed"]
-        if text is None:
-            _talk(session, path.name, sampling)
-        else:
-            _answer(session, text, path.name, sampling, as_json)
+        yield llm, path.name
+
+
+def _chat(
+    llm: Llama, name: str, text: str | None, kept: Kept, system: str | None, given: dict[str, Any], as_json: bool
+) -> None:
+    from edgemoe.chat.session import ChatSession
+    from edgemoe.chat.settings import Settings
+
+    settings = Settings(given, own_defaults=True)
+    if text is None:
+        from edgemoe.chat.screen import Screen
+        from edgemoe.cli.chat_sessions import talk
+        from edgemoe.cli.console import console
+
+        screen = Screen(console())
+        session = ChatSession(llm, system, on_forget=lambda: screen.note(_FORGOTTEN))
+        greeting = f"{name}, {llm.n_ctx()} tokens of context. /help lists the commands."
+        talk(session, screen, settings, name, kept, system, greeting)
+        return
+    session = ChatSession(llm, system, on_forget=lambda: click.echo(f"({_FORGOTTEN})", err=True))
+    kept.resume(session, settings, system)
+    _answer(session, text, name, settings.sampling(), as_json)
+    kept.keep(session, settings, name)
 
 
 def _single_prompt(prompt: str | None) -> str | None:
@@ -101,28 +157,17 @@ def _single_prompt(prompt: str | None) -> str | None:
     return text.encode(errors="surrogateescape").decode(errors="replace")  # an argument may be no UTF-8
 
 
-def _talk(session: ChatSession, name: str, sampling: dict[str, Any]) -> None:
-    from edgemoe.chat.commands import Chat
-    from edgemoe.chat.terminal import chat_loop
-    from edgemoe.cli.console import console
-
-    screen = console()
-    greeting = f"{name}, {session.llm.n_ctx()} tokens of context. /help lists the commands."
-    screen.print(greeting, style="dim", markup=False)
-    chat_loop(Chat(session, screen, sampling))
-
-
 def _answer(session: ChatSession, text: str, name: str, sampling: dict[str, Any], as_json: bool) -> None:
-    from edgemoe.chat.terminal import printable
+    from edgemoe.chat.printable import printable
     from edgemoe.cli.console import console, print_json
 
-    show = printable if sys.stdout.isatty() else str
+    clean = printable if sys.stdout.isatty() else None
     pieces: list[str] = []
     with closing(session.reply(text, **sampling)) as answer:
         for piece in answer:
             pieces.append(piece)
             if not as_json:
-                click.echo(show(piece), nl=False)
+                click.echo(clean(piece) if clean else piece, nl=False)
     if as_json:
         print_json(_result(session, "".join(pieces), name, session.stats()))
         return
@@ -151,13 +196,3 @@ def _result(session: ChatSession, text: str, name: str, stats: Any) -> dict[str,
         },
         "stats": dataclasses.asdict(stats) | {"hit_rate": stats.hit_rate, "bytes_per_token": stats.bytes_per_token},
     }
-
-
-def _tell_forgotten() -> None:
-    click.echo("(the context is full: the oldest turns are forgotten from here on)", err=True)
-
-
-def _random_seed() -> int:
-    import secrets
-
-    return secrets.randbelow(2**32 - 1)

@@ -4,30 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgemoe.chat.routed import RoutedSession
+from edgemoe.cli import options
+
 if TYPE_CHECKING:
-    from edgemoe.assistant import Answer
-    from edgemoe.chat.routed import RoutedSession
+    from edgemoe.assistant import Answer, Assistant
+    from edgemoe.chat.settings import Settings
+    from edgemoe.cli.chat_sessions import Kept
     from edgemoe.routing.policy import Decision
 
 _OF_ONE_MODEL = ("model", "cache", "quality", "ctx", "threads", "trace")
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "seed", "max_tokens")
 
 
-def chat_routed(context: click.Context, text: str | None, config: Path | None, *, as_json: bool) -> None:
+def chat_routed(context: click.Context, text: str | None, config: Path | None, kept: Kept, *, as_json: bool) -> None:
     """The chat, or one answer to `text`. Only sampling options that were given override the models' own."""
+    from edgemoe.chat.settings import SAMPLING, Settings
+
+    given = {name: context.params[name] for name in context.params if options.was_given(context, name)}
+    settings = Settings({s.name: given[s.name] for s in SAMPLING if s.name in given}, own_defaults=False)
+    arguments = {"local_only": bool(given.get("local_only"))}
+    if text is None:
+        _talk(given, config, settings, kept, arguments)
+        return
+    with _assistant(given, config, on_note=_note, on_load=_tell_load) as assistant:
+        session = RoutedSession(assistant, given.get("system"), **arguments)
+        kept.resume(session, settings, given.get("system"))
+        _answer(session, text, settings.sampling(), as_json)
+        kept.keep(session, settings, "route")
+
+
+@contextmanager
+def _assistant(given: Mapping[str, Any], config: Path | None, **callbacks: Any) -> Iterator[Assistant]:
     from edgemoe.assistant import Assistant
-    from edgemoe.chat.routed import RoutedSession
     from edgemoe.cli.console import quiet_library
     from edgemoe.config import load_config
 
-    given = {name: context.params[name] for name in context.params if _was_given(context, name)}
     if wrong := [name for name in _OF_ONE_MODEL if name in given]:
         what = "MODEL" if wrong[0] == "model" else f"--{wrong[0]}"
         raise click.UsageError(f"{what} is of one model: with --route the configuration names the models")
@@ -36,35 +54,35 @@ def chat_routed(context: click.Context, text: str | None, config: Path | None, *
         settings = dataclasses.replace(settings, memory=given["memory"])
     if not given.get("verbose"):
         quiet_library()
-    talks = text is None
-    assistant = Assistant(settings, ask=_ask if talks else None, on_note=_note, on_load=_tell_load)
-    with closing(assistant):
-        session = RoutedSession(assistant, given.get("system"), local_only=bool(given.get("local_only")))
-        sampling = {name: given[name] for name in _SAMPLING if name in given}
-        if text is None:
-            _talk(session, sampling)
-        else:
-            _answer(session, text, sampling, as_json)
+    with closing(Assistant(settings, **callbacks)) as assistant:
+        yield assistant
 
 
-def _was_given(context: click.Context, name: str) -> bool:
-    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
-
-
-def _talk(session: RoutedSession, sampling: dict[str, Any]) -> None:
-    from edgemoe.chat.commands import Chat
-    from edgemoe.chat.terminal import chat_loop
+def _talk(
+    given: Mapping[str, Any], config: Path | None, settings: Settings, kept: Kept, arguments: Mapping[str, bool]
+) -> None:
+    from edgemoe.chat.screen import Screen
+    from edgemoe.cli.chat_sessions import talk
     from edgemoe.cli.console import console
 
-    config = session.assistant.config
-    names = ", ".join([*config.local, *config.cloud])
-    screen = console()
-    screen.print(f"Who answers: {names}. /help lists the commands.", style="dim", markup=False)
-    chat_loop(Chat(session, screen, sampling))
+    screen = Screen(console())
+
+    def ask(decision: Decision, confidence: float) -> bool:
+        cost = f", about {decision.cost:.4f}" if decision.cost else ""
+        return screen.ask(f"The local model is unsure ({confidence:.0%}). Ask {decision.target}{cost}? [y/N] ")
+
+    def on_load(name: str) -> None:
+        screen.waiting(f"loading {name}")
+
+    with _assistant(given, config, ask=ask, on_note=screen.note, on_load=on_load) as assistant:
+        session = RoutedSession(assistant, given.get("system"), **arguments)
+        names = ", ".join([*assistant.config.local, *assistant.config.cloud])
+        greeting = f"Who answers: {names}. /help lists the commands."
+        talk(session, screen, settings, "route", kept, given.get("system"), greeting)
 
 
 def _answer(session: RoutedSession, text: str, sampling: dict[str, Any], as_json: bool) -> None:
-    from edgemoe.chat.terminal import printable
+    from edgemoe.chat.printable import printable
     from edgemoe.cli.console import console, print_json
 
     show: Callable[[str], str] = printable if sys.stdout.isatty() else str
@@ -105,12 +123,3 @@ def _note(message: str) -> None:
 def _tell_load(name: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"(loading {name})", err=True)
-
-
-def _ask(decision: Decision, confidence: float) -> bool:
-    cost = f", about {decision.cost:.4f}" if decision.cost else ""
-    try:
-        said = input(f"The local model is unsure ({confidence:.0%}). Ask {decision.target}{cost}? [y/N] ")
-    except EOFError:
-        return False
-    return said.strip().lower() in ("y", "yes")

@@ -39,12 +39,23 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
         screen.print(value, markup=False, soft_wrap=True)
 
 
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under the names of their columns; the last column is never padded."""
+    lines = [[column.upper() for column in columns], *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
 def quiet_library() -> None:
     """Keep llama.cpp's log off the terminal: what matters of it is in the errors that edgemoe raises."""
     with suppress(ImportError):  # loading it says better what is missing
         import llama_cpp._logger
 
-        llama_cpp._logger.logger.setLevel(logging.CRITICAL)
+        logger = llama_cpp._logger.logger
+        logger.setLevel(logging.CRITICAL)
+        logger.setLevel = lambda level: None  # each load would lower it
 
 
 def open_llama(path: Path, **arguments: Any) -> Llama:

@@ -22,7 +22,7 @@ _CTX = 512
 
 @click.command(name="eval")
 @click.argument("model", type=options.MODEL_FILE)
-@click.option("--text", "text_file", required=True, type=options.MODEL_FILE, help="The text, in UTF-8.")
+@click.option("--text", "text_file", required=True, type=options.FILE, help="The text, in UTF-8.")
 @click.option("--against", type=options.MODEL_FILE, metavar="MODEL2", help="Compare with this model's predictions.")
 @click.option("--ctx", type=click.IntRange(min=2), metavar="N", help="Tokens per window.  [default: 512 or as trained]")
 @click.option("--tokens", type=click.IntRange(min=2), metavar="N", help="Use the first N tokens of the text.")

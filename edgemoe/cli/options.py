@@ -3,14 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+from edgemoe.errors import EdgeMoEError, ModelError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MODEL_FILE = click.Path(exists=True, dir_okay=False)
+FILE = click.Path(exists=True, dir_okay=False)
+
+
+class _Model(click.ParamType):
+    """A model: a file, a short name, or REPO[:FILE] of what was pulled. The value is the file's path."""
+
+    name = "model"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from edgemoe.hub import resolve
+
+        try:
+            path = resolve(value)
+        except ModelError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+        return str(FILE.convert(path, param, ctx))
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Names, and files where no name fits."""
+        found = [CompletionItem(name) for name in known_names() if name.lower().startswith(incomplete.lower())]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+MODEL_FILE = _Model()
+
+
+def known_names() -> list[str]:
+    """Short names of models; none where their list is damaged."""
+    from edgemoe.hub import model_names
+
+    with suppress(EdgeMoEError):
+        return model_names()
+    return []
+
 
 memory = click.option(
     "--memory",
@@ -74,3 +111,8 @@ def llama_arguments(
         "n_threads_batch": threads,
     }
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def was_given(context: click.Context, name: str) -> bool:
+    """Whether the user gave this option, be it with the value of its default."""
+    return context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT

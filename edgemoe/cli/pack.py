@@ -20,7 +20,12 @@ _SUFFIX = ".mwq.gguf"
 
 @click.command()
 @click.argument("model", type=options.MODEL_FILE)
-@click.option("-o", "--output", metavar="FILE", help="The pack.  [default: NAME.mwq.gguf beside MODEL]")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="The pack.  [default: NAME.mwq.gguf beside MODEL; of what was pulled NAME-pack]",
+)
 @click.option(
     "--levels", metavar="N,...", help="2, or 2,3, or 2,3,4, or 2,3,4,6.  [default: 2,3,4; 6 if MODEL needs it]"
 )
@@ -76,6 +81,7 @@ def command(
     Example: edgemoe pack model.gguf -o model.mwq.gguf
     """
     from edgemoe.cli.console import print_json, quiet_library
+    from edgemoe.hub.shelf import keep, pack_of, pulled
     from edgemoe.packs.plan import Settings
     from edgemoe.packs.report import check_report_path, write_report
     from edgemoe.packs.writer import check_request
@@ -87,7 +93,9 @@ def command(
     if report:
         check_report_path(Path(report))
     quiet_library()
-    target = default_output(Path(model)) if output is None else Path(output)
+    source = pulled(model) if output is None else None
+    made = pack_of(source) if source else None
+    target = made.path if made else default_output(Path(model)) if output is None else Path(output)
     settings = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
     if calibrate is not None:
         check_request(model, target, Settings(**settings), overwrite=overwrite)
@@ -98,6 +106,8 @@ def command(
 
             settings["heads"] = HeadTrainer(text, threads=threads)
     packed = _pack(model, target, settings, overwrite)
+    if made:
+        keep(made)
     if report:
         write_report(packed.report, Path(report))
     for note in packed.notes:

@@ -35,7 +35,7 @@ _COLUMNS = ("memory", "quality", "of experts", "hits", "read/token", "decode tok
     help="Or pi5-nvme, pi5-sd, m1-air, x86-laptop.",
 )
 @click.option("--disk", metavar="SPEED", help="Speed of the disk, such as 500MB/s.  [default: the machine's]")
-@click.option("--trace", type=options.MODEL_FILE, help="Hits of this recorded trace.  [default: a typical curve]")
+@click.option("--trace", type=options.FILE, help="Hits of this recorded trace.  [default: a typical curve]")
 @options.ctx
 @click.option("--measure", is_flag=True, help="Measure this machine again.")
 @options.as_json
@@ -158,11 +158,11 @@ def _print(
     click.echo(aligned([_COLUMNS, *map(_cells, rows)]))
     click.echo()
     best = advice.best
-    print_rows([("recommended", _settings(best)), ("packing", _packing(forecaster, advice))])
+    print_rows([("recommended", settings_of(best)), ("packing", packing_advice(forecaster, advice))])
     if others:
         click.echo()
         for name, other in others.items():
-            does = _settings(other.best) if other else "the model does not fit"
+            does = settings_of(other.best) if other else "the model does not fit"
             click.echo(f"{MACHINES[name].description}: {does}")
 
 
@@ -187,14 +187,16 @@ def _cells(forecast: Forecast) -> tuple[str, ...]:
     )
 
 
-def _settings(forecast: Forecast) -> str:
+def settings_of(forecast: Forecast) -> str:
+    """What to ask for, and what it brings."""
     return (
         f"--memory {forecast.budget / (1 << 20):.0f}MiB --quality {forecast.quality}: "
         f"{forecast.token.per_second:.1f} tok/s, bound by {forecast.token.binds}"
     )
 
 
-def _packing(forecaster: Forecaster, advice: Advice) -> str:
+def packing_advice(forecaster: Forecaster, advice: Advice) -> str:
+    """Whether a pack of the model would be faster."""
     if forecaster.levels:
         return "this is a pack"
     if not advice.packed:
@@ -218,16 +220,17 @@ def _print_json(
         {
             "model": str(forecaster.summary.path),
             "machine": dataclasses.asdict(machine),
-            "forecasts": [_values(row) for row in rows],
-            "recommended": _values(advice.best),
+            "forecasts": [forecast_values(row) for row in rows],
+            "recommended": forecast_values(advice.best),
             "pack_level": advice.pack_level,
-            "packed": {str(level): _values(forecast) for level, forecast in advice.packed.items()},
-            "machines": {name: _values(other.best) if other else None for name, other in others.items()},
+            "packed": {str(level): forecast_values(forecast) for level, forecast in advice.packed.items()},
+            "machines": {name: forecast_values(other.best) if other else None for name, other in others.items()},
         }
     )
 
 
-def _values(forecast: Forecast) -> dict[str, Any]:
+def forecast_values(forecast: Forecast) -> dict[str, Any]:
+    """A forecast as JSON has it."""
     token = forecast.token
     return {
         "memory_bytes": forecast.budget,

@@ -12,10 +12,10 @@ from edgemoe.config.settings import (
     Rule,
     Target,
     Weights,
-    state_folder,
 )
 from edgemoe.config.store import store_threshold
 from edgemoe.config.template import write_template
+from edgemoe.files import state_folder
 
 __all__ = [
     "ESCALATE",

@@ -215,7 +215,7 @@ def _answering(inner: Table) -> dict[str, Any]:
 
 def _local(name: str, inner: Table, folder: Path) -> LocalModel:
     found = _answering(inner) | {
-        "path": inner.take("path", tables.file_in(folder)),
+        "path": inner.take("path", tables.model_in(folder)),
         "memory": inner.take("memory", tables.size),
         "quality": inner.take("quality", lambda v: f"{v:g}" if isinstance(v, float) else text(v)),
         "ctx": inner.take("ctx", integer(1)),

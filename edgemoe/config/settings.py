@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgemoe.cloud import Endpoint
+from edgemoe.files import state_folder
 
 ESCALATE = ("ask", "auto", "never")
 PERSONAL_DATA = ("email", "phone", "card", "iban", "id", "key")
@@ -114,12 +114,6 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.per_day:g}/day"
-
-
-def state_folder() -> Path:
-    """Where the ledger and what feedback taught are kept unless the configuration says otherwise."""
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home) / "edgemoe"
 
 
 @dataclass(frozen=True)

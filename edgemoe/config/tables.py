@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgemoe.errors import BudgetError, ConfigError
+from edgemoe.errors import BudgetError, ConfigError, ModelError
 from edgemoe.sizes import parse_size
 
 T = TypeVar("T")
@@ -184,6 +184,23 @@ def file_in(folder: Path) -> Check[Path]:
         if not path.is_file():
             raise ValueError("a file that exists")
         return path
+
+    return check
+
+
+def model_in(folder: Path) -> Check[Path]:
+    """A model file, relative ones in `folder`, or the name of a model that was pulled."""
+
+    def check(value: Any) -> Path:
+        path = folder / Path(text(value)).expanduser()
+        if path.is_file():
+            return path
+        from edgemoe.hub import resolve
+
+        try:
+            return resolve(value)
+        except ModelError as error:
+            raise ValueError(f"a file that exists or the name of a model ({error})") from None
 
     return check
 

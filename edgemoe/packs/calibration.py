@@ -14,6 +14,9 @@ class Calibration(Protocol):
     def fingerprint(self) -> str:
         """Differs wherever the statistics differ: packs of different fingerprints are not mixed when resuming."""
 
+    def input_of(self, tensor: str) -> str:
+        """Names the input of a tensor: tensors of one name see the same, and have the same statistics."""
+
     def importance(self, tensor: str, expert: int) -> Floats | None:
         """The second moment of each input channel: float32 [columns]; None where the expert was never used."""
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,44 @@ class EncodedMatrix:
 
 
 SlicedMatrix = EncodedMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class Hessian:
+    """What error feedback needs to know of a matrix's inputs. Matrices with the same input share one.
+
+    Args:
+        matrix: sum (or mean) of x x^T over the inputs, [columns, columns].
+        damping: added to its diagonal, as a share of its mean.
+
+    Raises:
+        EdgeMoEError: it is not square or, from `factor`, not finite or not positive.
+    """
+
+    matrix: npt.NDArray[np.floating]
+    damping: float = _DAMPING
+
+    def __post_init__(self) -> None:
+        shape = self.matrix.shape
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise EdgeMoEError(f"the Hessian has the shape {shape}; it has to be square")
+
+    @cached_property
+    def factor(self) -> FloatArray:
+        """Upper triangular U with U^T U = (H + damping mean(diag H) I)^-1, float32 [columns, columns]."""
+        if not np.isfinite(self.matrix).all():
+            raise EdgeMoEError("the Hessian has values that are not finite")
+        mean = float(np.diagonal(self.matrix).mean(dtype=np.double))
+        if mean < 0 or not self.damping > 0:
+            raise EdgeMoEError(
+                f"the mean of the Hessian's diagonal is {mean}, damping {self.damping}: both must be positive"
+            )
+        damped = self.matrix.astype(np.double)
+        damped[np.diag_indices_from(damped)] += self.damping * mean or 1.0
+        try:
+            return np.ascontiguousarray(inverse_factor(damped), np.float32)
+        except np.linalg.LinAlgError:
+            raise EdgeMoEError("the Hessian is not positive: more damping may help") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +160,10 @@ def encode_matrix(
     *,
     importance: npt.ArrayLike | None = None,
     mean_input: npt.ArrayLike | None = None,
-    hessian: npt.ArrayLike | None = None,
+    hessian: Hessian | None = None,
     levels: Sequence[int] = (2, 3, 4),
     bias_levels: Iterable[int] = (),
     weights_of_levels: Mapping[int, float] = LEVEL_WEIGHTS,
-    damping: float = _DAMPING,
     threads: int | None = None,
 ) -> EncodedMatrix:
     """Encodes a matrix as T16. The bytes depend neither on the number of threads nor on the machine.
@@ -134,12 +172,11 @@ def encode_matrix(
         weights: [rows, columns], columns a multiple of 32.
         importance: second moment of each column's input, [columns]. Without, the Hessian's diagonal; without that, 1.
         mean_input: mean of each column's input, [columns]; without, row biases are 0.
-        hessian: sum (or mean) of x x^T over the inputs, [columns, columns]. With it, columns are encoded in order and
-            later ones make good what earlier ones lose (nested GPTQ).
+        hessian: of the inputs. With it, columns are encoded in order and later ones make good what earlier ones lose
+            (nested GPTQ).
         levels: the first ones of 2, 3, 4, 6.
         bias_levels: levels that get row biases, sum over columns of (W - Wq) times the mean input.
         weights_of_levels: how much the squared error of levels 2, 3 and 4 counts in the choice of codes.
-        damping: added to the Hessian's diagonal, as a share of its mean.
 
     Raises:
         EdgeMoEError: a value that is not finite or too large, sizes or levels that do not fit.
@@ -153,20 +190,17 @@ def encode_matrix(
     matrix = np.ascontiguousarray(weights, np.float32)
     if matrix.ndim != 2:
         raise EdgeMoEError(f"weights have the shape {matrix.shape}; a matrix has rows and columns")
-    factor = None
     if hessian is not None:
-        hessian = np.asarray(hessian, np.float64)
-        if hessian.shape != (matrix.shape[1],) * 2:
-            raise EdgeMoEError(f"the Hessian has the shape {hessian.shape} for {matrix.shape[1]} columns")
+        if len(hessian.matrix) != matrix.shape[1]:
+            raise EdgeMoEError(f"the Hessian has the shape {hessian.matrix.shape} for {matrix.shape[1]} columns")
         if importance is None:
-            importance = np.diagonal(hessian)
-        factor = _inverse_factor(hessian, damping)
+            importance = np.diagonal(hessian.matrix)
     planes, errors = _native.encode_t16(
         matrix,
         tables.to_bytes(),
         importance=_row(importance),
         mean_input=_row(mean_input),
-        feedback=factor,
+        feedback=hessian.factor if hessian else None,
         levels=len(levels),
         biased_levels=sum(1 << LEVELS.index(level) for level in biased),
         level_weights=_level_weights(weights_of_levels, levels),
@@ -220,20 +254,6 @@ def _as_superblocks(weights: npt.ArrayLike, importance: npt.ArrayLike | None = N
     size = math.sqrt(float((matrix.astype(np.float64) ** 2 * h).mean())) or 1.0
     every = np.broadcast_to(h, matrix.shape)
     return (matrix / np.float32(size)).reshape(-1, _SUPERBLOCK), every.reshape(-1, _SUPERBLOCK).astype(np.float32)
-
-
-def _inverse_factor(hessian: npt.NDArray[np.float64], damping: float) -> FloatArray:
-    """Upper triangular U with U^T U = (H + damping mean(diag H) I)^-1."""
-    if not np.isfinite(hessian).all():
-        raise EdgeMoEError("the Hessian has values that are not finite")
-    mean = float(np.diagonal(hessian).mean())
-    if mean < 0 or not damping > 0:
-        raise EdgeMoEError(f"the mean of the Hessian's diagonal is {mean}, damping {damping}: both must be positive")
-    try:
-        factor = inverse_factor(hessian + np.eye(len(hessian)) * (damping * mean or 1.0))
-    except np.linalg.LinAlgError:
-        raise EdgeMoEError("the Hessian is not positive: more damping may help") from None
-    return np.ascontiguousarray(factor, np.float32)
 
 
 def _level_weights(weights: Mapping[int, float], levels: Sequence[int]) -> list[float]:

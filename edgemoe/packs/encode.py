@@ -45,20 +45,27 @@ class Encoder:
         whole = 0.0
         offsets = {level: group.plane_offsets(level) for level in self._levels if group.extent(level)}
         extents = {level: self._scratch.array(level, ends[-1]) for level, ends in offsets.items()}
+        hessians: dict[str, codec.Hessian | None] = {}
         for number, (tensor, data) in enumerate(zip(group.tensors, raw, strict=True)):
             places = {
                 level: extent[offsets[level][number] : offsets[level][number + 1]] for level, extent in extents.items()
             }
-            errors = self._matrix(tensor, expert, data, places)
+            errors = self._matrix(tensor, expert, data, places, hessians)
             lost += [error for error, _ in self._errors(errors)]
             whole += errors[2][1]
         # An expert of zeros loses nothing.
         return EncodedExpert(extents, (lost / max(whole, _SMALLEST)).astype(np.float32))
 
     def _matrix(
-        self, tensor: ExpertTensor, expert: int, data: Bytes, places: Mapping[int, Bytes]
+        self,
+        tensor: ExpertTensor,
+        expert: int,
+        data: Bytes,
+        places: Mapping[int, Bytes],
+        hessians: dict[str, codec.Hessian | None],
     ) -> Mapping[int, tuple[float, float]]:
-        """Fills `places`, by level, with the planes of a matrix; returns its errors."""
+        """Fills `places`, by level, with the planes of a matrix; returns its errors. `hessians` are those of the
+        expert's inputs so far: gate and up have the same."""
         planes = self._planes(tensor, places)
         known = self._settings.calibration
         importance = known.importance(tensor.name, expert) if known else None
@@ -70,7 +77,7 @@ class Encoder:
             self._tables,
             importance=importance,
             mean_input=known.mean_input(tensor.name, expert) if known else None,
-            hessian=known.hessian(tensor.name, expert) if known and self._settings.gptq else None,
+            hessian=self._hessian(tensor.name, expert, hessians),
             levels=self._levels,
             bias_levels=self._settings.bias_levels,
             threads=1,
@@ -78,6 +85,16 @@ class Encoder:
         for level, plane in encoded.planes.items():
             planes[level][:] = plane
         return encoded.errors
+
+    def _hessian(self, tensor: str, expert: int, hessians: dict[str, codec.Hessian | None]) -> codec.Hessian | None:
+        known = self._settings.calibration
+        if not known or not self._settings.gptq:
+            return None
+        name = known.input_of(tensor)
+        if name not in hessians:
+            matrix = known.hessian(tensor, expert)
+            hessians[name] = None if matrix is None else codec.Hessian(matrix)
+        return hessians[name]
 
     def _planes(self, tensor: ExpertTensor, places: Mapping[int, Bytes]) -> dict[int, Bytes]:
         """Where the planes of a matrix go: into `places`, whose ends are cleared. Slices are cut at all levels."""

@@ -87,11 +87,19 @@ def read_header(path: str | os.PathLike[str], limit: int) -> Header:
         ModelError: when the header is longer than `limit`, or damaged.
     """
     with open(path, "rb") as file:
-        cursor = _Cursor(file.read(limit))
+        return parse_header(file.read(limit), os.fspath(path))
+
+
+def parse_header(data: bytes, name: str) -> Header:
+    """Parses a header that `data` begins with, of the file `name`.
+
+    Raises:
+        ModelError: when it is longer than `data`, or damaged.
+    """
     try:
-        return _parse(cursor)
-    except (struct.error, IndexError, KeyError, ValueError) as error:
-        raise ModelError(f"{os.fspath(path)} has a damaged GGUF header: {error}") from error
+        return _parse(_Cursor(data))
+    except (struct.error, IndexError, KeyError, ValueError, OverflowError, MemoryError) as error:
+        raise ModelError(f"{name} has a damaged GGUF header: {error}") from error
 
 
 def _parse(cursor: _Cursor) -> Header:

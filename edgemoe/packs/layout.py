@@ -168,6 +168,11 @@ def is_extents(name: str) -> bool:
     return bool(re.fullmatch(r"blk\.[0-9]+\.[A-Za-z0-9]*exps\.mwq\.[0-9]", name))
 
 
+def is_table(name: str) -> bool:
+    """Whether a pack's tensor of this name says something about its experts: scales, errors, checksums."""
+    return (name.startswith("mwq.") or ".mwq." in name) and not is_extents(name)
+
+
 def bits_per_weight(groups: Iterable[Group], levels: Sequence[int]) -> dict[int, float]:
     """Bits that a weight of an expert takes when all planes up to each level are there, padding included."""
     groups = list(groups)

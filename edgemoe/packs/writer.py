@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import xxhash
+from threadpoolctl import threadpool_limits
 
 from edgemoe import machine
 from edgemoe.errors import EdgeMoEError, ModelError
@@ -74,7 +75,9 @@ def pack(
         made_of = fingerprint(opened, settings, plan, digest)
         with PartialFile(output, plan.bytes, made_of, overwrite=overwrite) as file:
             writer = _Writer(opened, plan, settings, file, tables, progress or (lambda done, total: None))
-            writer.run()
+            # The workers are the threads; a library that starts its own for each of them spends its time waiting.
+            with threadpool_limits(1, "blas"):
+                writer.run()
             if settings.heads and plan.has_heads:
                 writer.write_heads(settings.heads(file.path))
             with Pack(file.path) as pack:

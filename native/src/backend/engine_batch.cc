@@ -176,9 +176,13 @@ void Engine::observe_weights(uint32_t group, const ggml::Tensor* ids, const ggml
 
 void Engine::time_step(int64_t tokens) {
   const auto now = std::chrono::steady_clock::now();
-  if (_step_timed) _ahead_pays.record(std::chrono::duration<double>(now - _step_began).count());
+  if (_step_timed) {
+    const double seconds = std::chrono::duration<double>(now - _step_began).count();
+    if (!_ahead_pays.trying()) _upgrades_pay.record(seconds);
+    _ahead_pays.record(seconds);
+  }
   _step_began = now;
-  _step_timed = tokens <= kMostTokensAhead && !_cache->holds_all();
+  _step_timed = tokens <= kMostTokensAhead && (chooses() || !_cache->holds_all());
 }
 
 void Engine::plan_rest(const ExpertGroup& group, const std::vector<RoutedExpert>& routed) {
@@ -214,13 +218,14 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
   if (!_settings.read_ahead || (_cache->holds_all() && !chooses())) return;
   _planes_ahead.clear();
   plan_rest(_groups[group], routed);
-  const bool idle = ids->ne[1] <= kMostTokensAhead && _ahead_pays.on();
-  if (idle) {
+  const bool few = ids->ne[1] <= kMostTokensAhead;
+  if (few && _ahead_pays.on()) {
     const std::vector<PredictedExpert>& predicted = lookahead().look(group, ids, routed);
     if (!predicted.empty()) plan_next(lookahead().next(group), predicted);
   }
   if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
-  if (!idle || !chooses() || _upgrade.plane == 0 || _upgrade_group != group) return;
+  const bool upgrades = few && chooses() && !_ahead_pays.trying() && _upgrades_pay.on();
+  if (!upgrades || _upgrade.plane == 0 || _upgrade_group != group) return;
   _planes_ahead.clear();
   for (const StoredTensor* member : _groups[group].members) {
     if (member->live && _upgrade.plane < member->levels) _planes_ahead.push_back(member->plane(_upgrade.index, _upgrade.plane));

@@ -236,6 +236,7 @@ class Engine {
   PlaneRead _upgrade{};          // expert and plane of a group that mend most for their bytes; plane 0: none
   uint32_t _upgrade_group = 0;   // the group entered last
   Trial _ahead_pays;             // reading ahead of what the next layer will use
+  Trial _upgrades_pay;           // idle reads of planes that no target asks for; tried when the other trial is over
   std::chrono::steady_clock::time_point _step_began;
   bool _step_timed = false;  // the batch before this one was small enough to read ahead
   std::unique_ptr<Observer> _observer;

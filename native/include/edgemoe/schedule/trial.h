@@ -23,6 +23,8 @@ class Trial {
 
   /// @brief Whether the next step should use it.
   bool on() const { return _trying ? _step / _settings.block % 2 == 0 : _kept; }
+  /// @brief Whether both are being tried just now.
+  bool trying() const { return _trying; }
   /// @brief The step that on() decided took so long.
   void record(double seconds);
 
