@@ -33,6 +33,7 @@ from edgemoe import (
     Config,
     ConfigError,
     Decision,
+    DownloadError,
     EdgeMoEError,
     Llama,
     ModelError,
@@ -153,7 +154,8 @@ def clouds(folder: Path) -> None:
 
 def errors(path: Path) -> None:
     """Whatever goes wrong has one base class."""
-    for kind in (BudgetError, Cancelled, CloudError, ConfigError, ModelError, ReadError, VersionError, WriteError):
+    kinds = (BudgetError, Cancelled, CloudError, ConfigError, DownloadError, ModelError, ReadError, VersionError)
+    for kind in (*kinds, WriteError):
         assert issubclass(kind, EdgeMoEError)
     try:
         Llama(path / "missing.gguf")
