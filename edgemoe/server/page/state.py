@@ -157,7 +157,7 @@ def _answered(record: Record) -> Answered:
 
 
 async def _shared(request: Request) -> EngineState:
-    """However many pages are open, the engine is read twice a second at most: without a lock that computing waits for."""
+    """However many pages are open, the engine is read twice a second at most, and computing waits for none of it."""
     kept = request.app.state
     now = time.monotonic()
     if getattr(kept, "engine_read", -math.inf) + FRESH <= now:
