@@ -74,12 +74,18 @@ export class EnginePanel {
   }
 
   #read({ counters }) {
-    const before = this.#readings.at(-1);
-    const reloaded = !counters || (before && counters.bytes_read < before.counters.bytes_read);
-    if (reloaded) this.#readings = [];
-    if (!counters) return;
     const at = performance.now() / 1000;
-    const last = this.#readings.at(-1);
+    let last = this.#readings.at(-1);
+    if (!counters) {
+      this.#readings = [{ at, counters: null }]; // a model that is loaded later begins from here
+      return;
+    }
+    if (last && !last.counters) {
+      const none = Object.fromEntries(Object.keys(counters).map((name) => [name, 0]));
+      this.#readings = [(last = { at: last.at, counters: none })];
+    } else if (last && counters.bytes_read < last.counters.bytes_read) {
+      [this.#readings, last] = [[], null]; // it was loaded again meanwhile
+    }
     if (last) this.#speeds.push((counters.decode_tokens - last.counters.decode_tokens) / (at - last.at));
     this.#readings.push({ at, counters });
     if (this.#readings.length > WINDOW + 1) this.#readings.shift();
