@@ -61,6 +61,12 @@ class Browser:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def press_with(self, modifier: str, key: str) -> None:
+        """A key while `modifier` is held."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
+
     def focus(self) -> str:
         """What has the focus: its id, or its name."""
         found: str = self.run("const e = document.activeElement; return e.id || e.tagName.toLowerCase()")

@@ -19,7 +19,7 @@ from serving import MODEL, PROMPT, Running, serving, until
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
-ENTER, TAB, SHIFT, ESCAPE, SPACE, DOWN = "\ue007", "\ue004", "\ue008", "\ue00c", "\ue00d", "\ue015"
+ENTER, TAB, SHIFT, ESCAPE = "\ue007", "\ue004", "\ue008", "\ue00c"
 ENDLESS = "Tell me a very long story about a dog, a bird, a fish, the sea, the moon and a house."
 EVIL = (
     '<script>window.evil = 1</script><img src="http://127.0.0.1:9/x" onerror="window.evil = 2">\n\n'
@@ -134,7 +134,9 @@ def test_choices_reach_the_server(browser: Browser, server: Running) -> None:
 def test_everything_can_be_reached_with_the_keyboard_alone(browser: Browser, server: Running) -> None:
     opened(browser, server.url)
     assert browser.focus() == "prompt"
-    browser.press("One line", SHIFT + ENTER, SHIFT, "and another.", ENTER)
+    browser.press("One line")
+    browser.press_with(SHIFT, ENTER)
+    browser.press("and another.", ENTER)
     browser.until(lambda: answer(browser))
     assert browser.text(".user .body") == "One line\nand another."
     browser.press(ESCAPE)
@@ -210,14 +212,14 @@ def test_what_a_model_writes_stays_text(browser: Browser, router_file: Path, tmp
             assert "<iframe" in browser.text(".assistant pre")
             assert browser.text(".assistant strong") == "bold"
             assert not browser.run("return window.evil")
-            assert browser.run("return document.querySelectorAll('#log :is(script, img, iframe, a)').length") == 0
+            assert browser.run("return document.querySelectorAll('#log :is(script, img, iframe)').length") == 0
+            links = "return [...document.querySelectorAll('#log a')].map((link) => link.href)"
+            assert browser.run(links) == ["http://127.0.0.1:9/y.png"]  # a picture is a link, and is not loaded
             assert browser.text(".assistant header") == "big"
             assert "cloud" in browser.text(".assistant footer")
             browser.until(lambda: "By the cloud1" in browser.text("#route-figures"))
             assert not browser.messages()
-            assert {address.split("/")[2] for address in browser.requests() if "//" in address} <= {
-                address.split("/")[2] for address in [server.url, *browser.requests()] if "127.0.0.1" in address
-            }
+            assert not [address for address in browser.requests() if "127.0.0.1:9/" in address]
 
 
 def test_nothing_is_asked_from_another_host(browser: Browser, server: Running) -> None:

@@ -12,10 +12,11 @@ export class EnginePanel {
   #readings = []; // of the model that is shown: {at, counters}
   #speeds = [];
   #shown = null; // its name
+  #chosen = null; // the model that somebody wants to see
   #heat = new HeatMap();
 
   constructor() {
-    byId("engine-model").addEventListener("change", (event) => this.#choose(event.target.value));
+    byId("engine-model").addEventListener("change", (event) => (this.#chosen = event.target.value));
   }
 
   async run() {
@@ -40,11 +41,6 @@ export class EnginePanel {
     return false;
   }
 
-  #choose(name) {
-    this.#shown = name;
-    [this.#readings, this.#speeds] = [[], []];
-  }
-
   #show(state) {
     const model = this.#select(state.models);
     this.#read(model);
@@ -67,9 +63,13 @@ export class EnginePanel {
     if (choice.length !== models.length) {
       choice.replaceChildren(...models.map(({ name }) => make("option", {}, name)));
     }
-    const found = models.find(({ name }) => name === this.#shown) ?? models.find(({ loaded }) => loaded) ?? models[0];
-    if (found.name !== this.#shown && found.loaded) this.#choose(found.name);
-    choice.value = found.name;
+    const found =
+      models.find(({ name }) => name === this.#chosen) ??
+      models.find(({ name, loaded }) => loaded && name === this.#shown) ??
+      models.find(({ loaded }) => loaded) ??
+      models[0];
+    if (found.name !== this.#shown) [this.#readings, this.#speeds] = [[], []];
+    choice.value = this.#shown = found.name;
     return found;
   }
 
