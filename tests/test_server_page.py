@@ -91,6 +91,7 @@ def test_an_answer_streams_and_the_heat_map_fills(browser: Browser, server: Runn
 
 def test_an_answer_can_be_stopped_and_asked_for_again(browser: Browser, server: Running) -> None:
     opened(browser, server.url)
+    browser.run("document.getElementById('temperature').value = 2")  # at which stories hardly end
     browser.press(ENDLESS, ENTER)
     browser.until(lambda: len(answer(browser)) > 10)
     browser.at("#stop").click()
