@@ -33,6 +33,7 @@ OPERATIONS = [
     ("/v1/models/{name}", "GET"),
     ("/health", "GET"),
     ("/metrics", "GET"),
+    ("/engine", "GET"),
 ]
 WITH_BODIES = [operation for operation in OPERATIONS if operation[1] == "POST"]
 

@@ -27,8 +27,9 @@ APIS = (anthropic_api, openai_api)
 def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
     """The application that serves `service`, and closes it when it ends.
 
-    With an `api_key` every request but /health needs it. Without one, only requests to this machine's own name are
-    answered, and to `hosts`: a web page elsewhere must not reach the server through a name that it controls.
+    With an `api_key` every request needs it, but not /health and the files of the page. Without one, only requests to
+    this machine's own name are answered, and to `hosts`: a web page elsewhere must not reach the server through a name
+    that it controls.
     """
 
     @asynccontextmanager

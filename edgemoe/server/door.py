@@ -15,8 +15,10 @@ from edgemoe.server.errors import NotAllowed, RequestError, TooLarge
 LARGEST_BODY = 32 << 20
 """Bytes: more text than any context holds."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-OPEN = ("/health",)
+OPEN = ("/health", "/")
 """Paths that need no key."""
+OPEN_FOLDER = "/page/"
+"""Where the page's own files are, which asks for the key."""
 
 
 class Door:
@@ -52,7 +54,7 @@ class Door:
         if self._key is None:
             host = host_of(headers.get("host", ""))
             return None if host in self._hosts else NotAllowed(f"this server does not answer to the name {host!r}")
-        if path in OPEN or hmac.compare_digest(_given_key(headers).encode(), self._key):
+        if path in OPEN or path.startswith(OPEN_FOLDER) or hmac.compare_digest(_given_key(headers).encode(), self._key):
             return None
         return NotAllowed("the API key is missing or wrong: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'")
 

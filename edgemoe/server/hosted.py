@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from edgemoe.packs.summary import expert_bits
 from edgemoe.server.engine import Engine
 from edgemoe.server.generation import Generation, Job
 from edgemoe.server.requests import DEFAULTS, Piece, Sampling
@@ -25,6 +26,7 @@ class Hosted:
         """`llm` was opened with n_seq_max=`parallel`."""
         self.llm = llm
         self.engine = Engine(llm, parallel)
+        self._full_bits = expert_bits(llm.model_path)
 
     def stats(self) -> Any:
         """The model's counters."""
@@ -35,7 +37,11 @@ class Hosted:
         self.llm.set_memory(memory)
 
     def describe(self, state: ModelState) -> ModelState:
-        """`state` with what only a loaded model has."""
+        """`state` with what only a loaded model has.
+
+        Raises:
+            EdgeMoEError: it is closed.
+        """
         return replace(
             state,
             ctx=self.engine.ctx,
@@ -43,6 +49,7 @@ class Hosted:
             waiting=self.engine.waiting,
             idle_seconds=None if self.engine.active else time.monotonic() - self.engine.last_used,
             stats=self.llm.stats(),
+            full_bits=self._full_bits,
             resident_bits=self.llm.resident_bits(),
         )
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from edgemoe.assistant import Assistant
 from edgemoe.default_model import default_model_path
+from edgemoe.errors import EdgeMoEError
 from edgemoe.server import local, routed
 from edgemoe.server.embedding import Embedded, Embedder
 from edgemoe.server.errors import Busy, RequestError, UnknownModel, as_request_error
@@ -247,7 +249,12 @@ class Service:
         model, hosted = self.settings.models[name], self.shared.loaded.get(name)
         path = model.path or default_model_path()
         state = ModelState(name, str(path), model.quality, hosted is not None, self.settings.parallel)
-        return hosted.describe(state) if hosted is not None and detailed else state
+        if hosted is None or not detailed:
+            return state
+        try:
+            return hosted.describe(state)
+        except EdgeMoEError:  # another thread unloads it just now
+            return replace(state, loaded=False)
 
     # Threads
 

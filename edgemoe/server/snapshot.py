@@ -14,7 +14,7 @@ class ModelState:
     """A model that is served. What only a loaded one has is None or 0 for others.
 
     `active` sequences are computed together, at most `parallel`; `waiting` ones have not begun. `resident_bits` has, by
-    group of experts (a layer), bits per weight of each expert in memory.
+    group of experts (a layer), bits per weight of each expert in memory; `full_bits` are those of a whole one.
     """
 
     name: str
@@ -27,6 +27,7 @@ class ModelState:
     waiting: int = 0
     idle_seconds: float | None = None
     stats: Stats | None = None
+    full_bits: float | None = None
     resident_bits: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
