@@ -78,7 +78,8 @@ def command(
     Ctrl-C ends it.
     """
     from edgemoe.cli.console import quiet_library
-    from edgemoe.server.run import is_loopback, listen, parse_duration, serve
+    from edgemoe.server.durations import parse_duration
+    from edgemoe.server.run import is_loopback, listen, serve
     from edgemoe.server.service import Service
 
     if not is_loopback(host) and not api_key:

@@ -13,14 +13,14 @@ from starlette.exceptions import HTTPException
 
 from edgemoe import __version__
 from edgemoe.errors import EdgeMoEError
-from edgemoe.server import anthropic_api, health, metrics, openai_api, page
+from edgemoe.server import anthropic_api, health, metrics, ollama_api, openai_api, page
 from edgemoe.server.door import Door
 from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
 from edgemoe.server.service import Service
 
 logger = logging.getLogger("edgemoe.server")
 
-APIS = (anthropic_api, openai_api)
+APIS = (anthropic_api, ollama_api, openai_api)
 """Modules with `router`, `PATHS` (prefixes of theirs) and `error_body`; the last one's errors serve all other paths."""
 
 

@@ -64,11 +64,19 @@ class SharedModels(Models):
                 self._unload(name)
         return super()._take(name, thread)
 
-    def unload_unused(self, seconds: float) -> list[str]:
-        """Unloads models that nobody has used for so long; returns their names."""
+    def in_use(self, name: str) -> bool:
+        """Whether a request uses the model now."""
+        return bool(self._users.get(name))
+
+    def unload_unused(self, limits: Mapping[str, float | None]) -> list[str]:
+        """Unloads models that nobody has used for as many seconds as `limits` says by name; returns their names."""
         with self._changed:
             now = time.monotonic()
-            unused = [n for n in self._idle() if now - self._open[n].last_used >= seconds]
+            unused = [
+                name
+                for name in self._idle()
+                if (seconds := limits.get(name)) is not None and now - self._open[name].last_used >= seconds
+            ]
             for name in unused:
                 self._unload(name)
             self._changed.notify_all()
