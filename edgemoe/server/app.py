@@ -17,6 +17,7 @@ from edgemoe.server import anthropic_api, health, metrics, ollama_api, openai_ap
 from edgemoe.server.door import Door
 from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
 from edgemoe.server.service import Service
+from edgemoe.server.traffic import Counted, Traffic
 
 logger = logging.getLogger("edgemoe.server")
 
@@ -39,10 +40,12 @@ def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str
 
     app = FastAPI(title="edgemoe", version=__version__, lifespan=lifespan, separate_input_output_schemas=False)
     app.state.service = service
+    app.state.traffic = Traffic()
     for api in (*APIS, health, metrics, page):
         app.include_router(api.router)
     _handle_errors(app)
     app.add_middleware(Door, api_key=api_key, hosts=hosts, refuse=error_response)
+    app.add_middleware(Counted, traffic=app.state.traffic)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -145,14 +146,14 @@ async def embed(body: EmbedRequest, request: Request, service: Served) -> Embedd
 async def tags(service: Served) -> ModelList:
     """The models that requests may name, the default one first."""
     names = service.settings.names
-    return ModelList(models=await service.in_thread(lambda: [ollama_models.listed(service, name) for name in names]))
+    return ModelList(models=await asyncio.to_thread(lambda: [ollama_models.listed(service, name) for name in names]))
 
 
 @router.get("/api/ps")
 async def ps(service: Served) -> LoadedList:
     """The models in memory."""
     names = service.loaded
-    found = await service.in_thread(lambda: [ollama_models.loaded(service, name) for name in names])
+    found = await asyncio.to_thread(lambda: [ollama_models.loaded(service, name) for name in names])
     return LoadedList(models=[one for one in found if one is not None])
 
 
@@ -163,7 +164,7 @@ async def show(body: ShowRequest, service: Served) -> Shown:
     if not asked:
         raise RequestError("model: which one is to be shown?", param="model")
     name = service.resolve(asked)
-    return await service.in_thread(lambda: ollama_models.shown(service, name))
+    return await asyncio.to_thread(lambda: ollama_models.shown(service, name))
 
 
 @router.get("/api/version")

@@ -94,7 +94,7 @@ def details(path: Path) -> Details:
 
 
 def _path(service: Service, name: str) -> Path:
-    return service.settings.models[name].path or default_model_path()
+    return Path(service.settings.models[name].path or default_model_path())
 
 
 def _digest(path: Path) -> str:
