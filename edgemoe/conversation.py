@@ -33,8 +33,9 @@ def render(llm: Any, messages: Sequence[Message], **asked: Any) -> Rendered:
     from jinja2 import TemplateError
 
     recorder: Any = _Recorder(llm)
+    every: Any = list(messages)
     try:
-        llama_cpp.Llama.create_chat_completion(recorder, messages=list(messages), **asked)
+        llama_cpp.Llama.create_chat_completion(recorder, messages=every, **asked)
     except _Recorded as recorded:
         return recorded.rendered
     except (TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:

@@ -136,21 +136,11 @@ def _was_given(context: click.Context, name: str) -> bool:
 def _load(service: Any, settings: Settings) -> None:
     """One model is loaded at once, so that what is wrong with it shows now; of several, those that are asked for."""
     from edgemoe.cli.console import working
-    from edgemoe.server.neighbours import neighbours
-    from edgemoe.sizes import format_size
 
-    for other in neighbours():
-        click.echo(
-            f"edgemoe: another server runs (process {other.process}, {format_size(other.resident)} in memory): the "
-            "memory budgets of both have to fit into this machine together",
-            err=True,
-        )
     if settings.config is None:
         [name] = settings.models
         with working(f"loading {name}"):
-            notes = service.preload(name)
-        for note in notes:
-            click.echo(f"edgemoe: {note}", err=True)
+            service.preload(name)
 
 
 def _greet(settings: Settings, host: str, port: int) -> None:

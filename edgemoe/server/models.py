@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ from edgemoe.experts.stats import Stats
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
+
+logger = logging.getLogger("edgemoe.server")
 
 _USUAL_CTX = 8192
 """Tokens of a request's context where nobody asks for more, and the model was trained with as many."""
@@ -124,6 +127,8 @@ class SharedModels(Models):
             except BudgetError:
                 if ctx == lengths[-1]:
                     raise
+        for note in llm.notes:
+            logger.warning("%s", note)
         use_own_template(llm)
         try:
             return Hosted(llm, self._parallel)

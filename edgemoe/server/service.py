@@ -58,16 +58,15 @@ class Service:
         await self.in_thread(self._close)
         self._threads.shutdown(wait=False)
 
-    def preload(self, name: str) -> list[str]:
-        """Loads a model before the loop runs; returns what it chose by itself, in sentences.
+    def preload(self, name: str) -> None:
+        """Loads a model before the loop runs.
 
         Raises:
             EdgeMoEError: what loading raises.
         """
         owner = next(self._owners)
-        notes = list(self.shared.take(name, owner).llm.notes)
+        self.shared.take(name, owner)
         self.shared.give_back(name, owner)
-        return notes
 
     def _close(self) -> None:
         if self.assistant is not None:
