@@ -69,7 +69,7 @@ def _handle_errors(app: FastAPI) -> None:
             logger.error("%s: %s", request.url.path, found, exc_info=None if isinstance(error, EdgeMoEError) else error)
         return error_response(request.url.path, found)
 
-    app.add_exception_handler(RequestError, failed)
+    app.add_exception_handler(EdgeMoEError, failed)  # the other one raises errors again when they are answered
 
 
 def error_response(path: str, error: RequestError) -> JSONResponse:
