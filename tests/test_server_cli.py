@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from edgemoe import EdgeMoEError
 from edgemoe.cli import cli
 from edgemoe.config import Config, LocalModel
-from edgemoe.server.run import is_loopback, parse_duration
+from edgemoe.server.durations import parse_duration
+from edgemoe.server.run import is_loopback
 from edgemoe.server.settings import name_of
 
 said: dict[int, str] = {}

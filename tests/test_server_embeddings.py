@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import numpy as np
+import ollama
 import openai
 import pytest
 
@@ -39,6 +40,17 @@ def test_embeddings_are_those_of_the_model_alone(server: Running, path: str) -> 
         assert got.usage.prompt_tokens > len(TEXTS)
     [one] = server.openai.embeddings.create(model="vectors", input=TEXTS[0]).data
     assert np.allclose(one.embedding, want[0], atol=1e-4)
+
+
+def test_ollamas_client_gets_the_same(server: Running) -> None:
+    client = ollama.Client(server.url)
+    got = client.embed("vectors", TEXTS)
+    want = server.openai.embeddings.create(model="vectors", input=TEXTS)
+    assert np.allclose(got.embeddings, [row.embedding for row in want.data], atol=1e-5)
+    assert got.prompt_eval_count == want.usage.prompt_tokens
+    assert client.show("vectors").capabilities == ["embedding"]
+    assert [model.model for model in client.list().models] == ["vectors:latest"]
+    assert [model.model for model in client.ps().models] == ["vectors:latest"]
 
 
 def test_what_cannot_be_embedded(server: Running) -> None:

@@ -1,4 +1,4 @@
-"""`edgemoe serve`: a model, or all that the configuration routes to, behind the APIs of OpenAI and Anthropic."""
+"""`edgemoe serve`: a model, or all that the configuration routes to, behind APIs of OpenAI, Anthropic and ollama."""
 
 from __future__ import annotations
 
@@ -73,12 +73,14 @@ def command(
     verbose: bool,
     **asked: Any,
 ) -> None:
-    """Serve MODEL, or the small model that comes with edgemoe, to programs that speak OpenAI's or Anthropic's API.
+    """Serve MODEL, or the small model that comes with edgemoe, to programs that speak OpenAI's, Anthropic's or
+    ollama's API.
 
     Ctrl-C ends it.
     """
     from edgemoe.cli.console import quiet_library
-    from edgemoe.server.run import is_loopback, listen, parse_duration, serve
+    from edgemoe.server.durations import parse_duration
+    from edgemoe.server.run import is_loopback, listen, serve
     from edgemoe.server.service import Service
 
     if not is_loopback(host) and not api_key:
@@ -144,7 +146,10 @@ def _load(service: Any, settings: Settings) -> None:
 def _greet(settings: Settings, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     names = ", ".join(settings.names)
-    click.echo(f"edgemoe: {names} at http://{shown}:{port}, with OpenAI's API and Anthropic's under /v1", err=True)
+    click.echo(
+        f"edgemoe: {names} at http://{shown}:{port}, with OpenAI's API and Anthropic's under /v1, ollama's under /api",
+        err=True,
+    )
 
 
 def _show_notes(verbose: bool) -> None:

@@ -13,14 +13,15 @@ from starlette.exceptions import HTTPException
 
 from edgemoe import __version__
 from edgemoe.errors import EdgeMoEError
-from edgemoe.server import anthropic_api, health, metrics, openai_api, page
+from edgemoe.server import anthropic_api, health, metrics, ollama_api, openai_api, page
 from edgemoe.server.door import Door
 from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
 from edgemoe.server.service import Service
+from edgemoe.server.traffic import Counted, Traffic
 
 logger = logging.getLogger("edgemoe.server")
 
-APIS = (anthropic_api, openai_api)
+APIS = (anthropic_api, ollama_api, openai_api)
 """Modules with `router`, `PATHS` (prefixes of theirs) and `error_body`; the last one's errors serve all other paths."""
 
 
@@ -38,12 +39,22 @@ def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str
         yield
         await service.close()
 
-    app = FastAPI(title="edgemoe", version=__version__, lifespan=lifespan, separate_input_output_schemas=False)
+    # FastAPI's own pages about the schema load their scripts from another host, and are left out.
+    app = FastAPI(
+        title="edgemoe",
+        version=__version__,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.service = service
+    app.state.traffic = Traffic()
     for api in (*APIS, health, metrics, page):
         app.include_router(api.router)
     _handle_errors(app)
     app.add_middleware(Door, api_key=api_key, hosts=hosts, refuse=error_response)
+    app.add_middleware(Counted, traffic=app.state.traffic)
     return app
 
 
@@ -67,7 +78,7 @@ def _handle_errors(app: FastAPI) -> None:
             logger.error("%s: %s", request.url.path, found, exc_info=None if isinstance(error, EdgeMoEError) else error)
         return error_response(request.url.path, found)
 
-    app.add_exception_handler(RequestError, failed)
+    app.add_exception_handler(EdgeMoEError, failed)  # the other one raises errors again when they are answered
 
 
 def error_response(path: str, error: RequestError) -> JSONResponse:

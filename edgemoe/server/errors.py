@@ -78,6 +78,12 @@ class Busy(RequestError):
     code = "rate_limit_exceeded"
 
 
+class Gone(RequestError):
+    """A client that has hung up. Nobody gets this but the counters."""
+
+    status = 499
+
+
 class Failed(RequestError):
     """Something that the server could not do, through no fault of the request."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,13 @@ async def answer(service: Service, name: str, request: Request) -> Reply:
     """
     model = service.settings.models[name]
     hosted, give_back = await service.take_llm(name)
+    loaded = time.monotonic()
     try:
         engine = hosted.engine
         asked = _with_system(request, model)
         job, reader = await service.in_thread(lambda: prepare(hosted.llm, asked, engine.ctx, model.sampling))
         engine.check(job)
+        job.progress.loaded = loaded
         begun: list[Generation] = []
         reply = Reply(name, job.progress, lambda: engine.cancel(begun[0]))
         begun.append(engine.submit(job, Shaper(reply, request, reader).deliver))

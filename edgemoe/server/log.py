@@ -8,6 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 RECENT = 1024
+ENDED = ("stop", "length", "tool_calls")
+"""Finish reasons of answers that are what was asked for."""
+OUTCOMES = (*ENDED, "refused", "cancelled", "wrong", "error", "busy")
+_TIMES = ("first_token", "per_token", "total")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Log:
         self._recent: deque[Record] = deque(maxlen=RECENT)
         self._totals: Counter[str] = Counter()
         self._cost = 0.0
+        self._times = {name: (0.0, 0) for name in _TIMES}
         self._listeners: list[Callable[[Record], None]] = []
 
     def add(self, record: Record) -> None:
@@ -56,8 +61,17 @@ class Log:
                 self._totals.update({f"route.{record.route}": 1, "escalations": int(record.escalated)})
             if record.schema_valid is not None:
                 self._totals.update({"schema.answers": 1, "schema.valid": int(record.schema_valid)})
+            if record.outcome in ENDED and record.schema_valid is not False:
+                self._totals["accepted"] += 1
+            self._add_times(record)
         for listener in self._listeners:
             listener(record)
+
+    def _add_times(self, record: Record) -> None:
+        for name, (total, count) in self._times.items():
+            value = getattr(record, name)
+            if value:  # what was refused took no time
+                self._times[name] = (total + value, count + 1)
 
     def on_record(self, listener: Callable[[Record], None]) -> None:
         """Has `listener` told each record from now on, on the thread where it ends: it must be quick."""
@@ -72,10 +86,17 @@ class Log:
     @property
     def totals(self) -> dict[str, int]:
         """Counts since the server began: "requests", "outcome.NAME", "api.NAME", "tokens.prompt" (cached ones
-        included), "tokens.cached", "tokens.completion", "route.NAME", "escalations", "schema.answers", "schema.valid".
+        included), "tokens.cached", "tokens.completion", "route.NAME", "escalations", "schema.answers", "schema.valid",
+        "accepted" (answers that ended and have the form that was asked for).
         """
         with self._lock:
             return dict(self._totals)
+
+    @property
+    def times(self) -> dict[str, tuple[float, int]]:
+        """Seconds and number of all that have been "first_token", "per_token" and "total"."""
+        with self._lock:
+            return dict(self._times)
 
     @property
     def cost(self) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from edgemoe.config import LocalModel
 from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import BudgetError, EdgeMoEError
+from edgemoe.experts.stats import Stats
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
@@ -42,6 +45,8 @@ class SharedModels(Models):
     ) -> None:
         super().__init__(models, memory, on_load)
         self._parallel = parallel
+        self._counting = threading.Lock()
+        self._past: dict[str, Counter[str]] = {}  # of models that were unloaded
 
     @contextmanager
     def use(self, name: str) -> Iterator[Any]:
@@ -60,6 +65,21 @@ class SharedModels(Models):
         """Ends what `take` began."""
         self._leave(name, owner)
 
+    def counters(self) -> tuple[dict[str, Stats], dict[str, Counter[str]]]:
+        """By name: the counters of the models in memory, and the sums of `hits`, `misses` and `bytes_read` of all
+        models since this object began, whatever was unloaded meanwhile."""
+        with self._counting:
+            loaded: dict[str, Stats] = {name: hosted.stats() for name, hosted in self.loaded.items()}
+            sums = {name: self._past.get(name, Counter()) for name in self._models}
+        for name, stats in loaded.items():
+            sums[name] = sums[name] + _counted(stats)
+        return loaded, sums
+
+    def _unload(self, name: str) -> None:
+        with self._counting:
+            self._past[name] = self._past.get(name, Counter()) + _counted(self._open[name].stats())
+            super()._unload(name)
+
     def _take(self, name: str, thread: int) -> Any:
         with self._changed:
             hosted = self._open.get(name)
@@ -67,11 +87,19 @@ class SharedModels(Models):
                 self._unload(name)
         return super()._take(name, thread)
 
-    def unload_unused(self, seconds: float) -> list[str]:
-        """Unloads models that nobody has used for so long; returns their names."""
+    def in_use(self, name: str) -> bool:
+        """Whether a request uses the model now."""
+        return bool(self._users.get(name))
+
+    def unload_unused(self, limits: Mapping[str, float | None]) -> list[str]:
+        """Unloads models that nobody has used for as many seconds as `limits` says by name; returns their names."""
         with self._changed:
             now = time.monotonic()
-            unused = [n for n in self._idle() if now - self._open[n].last_used >= seconds]
+            unused = [
+                name
+                for name in self._idle()
+                if (seconds := limits.get(name)) is not None and now - self._open[name].last_used >= seconds
+            ]
             for name in unused:
                 self._unload(name)
             self._changed.notify_all()
@@ -107,6 +135,10 @@ class SharedModels(Models):
         except BaseException:
             llm.close()
             raise
+
+
+def _counted(stats: Stats) -> Counter[str]:
+    return Counter(hits=stats.hits, misses=stats.misses, bytes_read=stats.bytes_read)
 
 
 def usual_lengths(path: Path) -> list[int]:

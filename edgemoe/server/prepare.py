@@ -37,11 +37,13 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
     elif request.schema is not None:
         schema = request.schema
     tokens, ends = _prompt(llm, request)
-    room = ctx - len(tokens)
+    limit = min(ctx, request.ctx or ctx)
+    room = limit - len(tokens)
     if room < 1:
+        larger = "start the server with a larger --ctx" if limit == ctx else "ask for a larger context"
         raise TooLong(
-            f"the prompt has {len(tokens)} tokens, and the context holds {ctx}, the answer included: shorten it, or "
-            "start the server with a larger --ctx",
+            f"the prompt has {len(tokens)} tokens, and the context holds {limit}, the answer included: shorten it, or "
+            f"{larger}",
             param="messages" if request.messages else "prompt",
         )
     asked = {**DEFAULTS, **defaults, **request.sampling}

@@ -21,6 +21,8 @@ class Progress:
     """Of the prompt, those that an earlier request had evaluated."""
     completion_tokens: int = 0
     asked: float = 0.0
+    loaded: float | None = None
+    """When the model was there."""
     first_token: float | None = None
     ended: float | None = None
 

@@ -35,6 +35,7 @@ class Request:
     any JSON object). `tools` are functions as OpenAI's API has them; `tool` names the one that is to be called, "any"
     means one of them, "auto" that the model decides, "none" that there are none. `logprobs` is the number of
     alternatives that are wanted of each token; None: not even its own. `max_tokens` None: as many as fit.
+    `ctx`: prompt and answer may have so many tokens, where the model's context holds more.
     """
 
     model: str | None = None
@@ -42,6 +43,7 @@ class Request:
     prompt: str | tuple[int, ...] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int | None = None
+    ctx: int | None = None
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     tools: tuple[Mapping[str, Any], ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import re
 import socket
 import sys
 from collections.abc import Callable
@@ -16,18 +15,7 @@ from edgemoe.server.app import create_app
 from edgemoe.server.service import Service
 
 _LINGER = 10  # seconds that answers under way get after Ctrl-C
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(s|m|h|)")
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SWITCH_INTERVAL = 0.001  # seconds: tokens of several answers pass between threads all the time
-
-
-def parse_duration(text: str) -> float | None:
-    """Seconds of "5m", "30s", "1h" or "90"; None for "never". Raises EdgeMoEError for others."""
-    if text == "never":
-        return None
-    if match := _DURATION.fullmatch(text.strip().lower()):
-        return float(match[1]) * _UNITS[match[2]]
-    raise EdgeMoEError(f"{text!r} is no time: use 30s, 5m, 1h or never")
 
 
 def is_loopback(host: str) -> bool:

@@ -20,6 +20,7 @@ from edgemoe.server import local, routed
 from edgemoe.server.embedding import Embedded, Embedder
 from edgemoe.server.errors import Busy, RequestError, UnknownModel, as_request_error
 from edgemoe.server.hosted import Hosted
+from edgemoe.server.keeper import Keeper
 from edgemoe.server.log import Log, Record
 from edgemoe.server.models import SharedModels
 from edgemoe.server.prepare import count
@@ -31,8 +32,6 @@ from edgemoe.server.snapshot import ModelState, Snapshot
 logger = logging.getLogger("edgemoe.server")
 T = TypeVar("T")
 
-_LOOKS = 10.0  # seconds between looks for models that nobody uses
-
 
 class Service:
     """What the endpoints call. Its methods belong to one event loop; models compute on threads of their own."""
@@ -41,6 +40,7 @@ class Service:
         self.settings = settings
         self.log = Log()
         self.shared = SharedModels(settings.models, settings.memory, settings.parallel, on_load=_tell_load)
+        self.keeper = Keeper(self.shared, settings.keep_alive)
         self.assistant: Assistant | None = None
         if settings.config is not None:
             self.assistant = Assistant(settings.config, models=self.shared, on_note=logger.info)
@@ -49,17 +49,14 @@ class Service:
         self._began = time.monotonic()
         self._owners = itertools.count(-1, -1)
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="edgemoe-requests")
-        self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins to look for models that nobody uses."""
-        if self.settings.keep_alive is not None:
-            self._keeper = asyncio.create_task(self._keep(self.settings.keep_alive))
+        self.keeper.start()
 
     async def close(self) -> None:
         """Unloads all models; answers that are under way end with an error."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+        self.keeper.stop()
         await self.in_thread(self._close)
         self._threads.shutdown(wait=False)
 
@@ -261,12 +258,6 @@ class Service:
     async def in_thread(self, work: Callable[[], T]) -> T:
         """What `work` returns, while the loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-    async def _keep(self, seconds: float) -> None:
-        while True:
-            await asyncio.sleep(min(_LOOKS, max(seconds / 4, 0.05)))
-            for name in await self.in_thread(lambda: self.shared.unload_unused(seconds)):
-                logger.info("%s was unloaded: nobody used it for %g s", name, seconds)
 
 
 def record_of(reply: Reply, api: str) -> Record:

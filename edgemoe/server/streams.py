@@ -1,4 +1,4 @@
-"""Answers as server-sent events, and clients that hang up."""
+"""Answers as server-sent events or lines of JSON, and clients that hang up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 
-from edgemoe.server.errors import RequestError, as_request_error
+from edgemoe.server.errors import Gone, RequestError, as_request_error
 from edgemoe.server.reply import Reply
 from edgemoe.server.requests import Piece
 
@@ -28,11 +28,16 @@ def event(data: Any, name: str | None = None) -> bytes:
     return f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
+def line(data: Any) -> bytes:
+    """One line of JSON."""
+    return json.dumps(data, ensure_ascii=False).encode() + b"\n"
+
+
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """What `work` returns; when the client hangs up before, it is cancelled.
 
     Raises:
-        RequestError: the client has gone; nobody reads it.
+        Gone: the client has gone; nobody reads it.
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.create_task(_gone(request))
@@ -41,7 +46,7 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
         if not working.done():
             working.cancel()
             await asyncio.wait({working})
-            raise RequestError("the client has gone")
+            raise Gone("the client has gone")
         return working.result()
     finally:
         gone.cancel()
@@ -77,6 +82,7 @@ async def streamed(
     events: AsyncIterator[bytes],
     error_event: Callable[[RequestError], bytes],
     heartbeat: bytes = b": computing\n\n",
+    media_type: str = "text/event-stream",
 ) -> StreamingResponse:
     """A response that sends `events`, which are made of `replies`; they are stopped when it ends or the client goes.
 
@@ -119,7 +125,7 @@ async def streamed(
                 await reply.aclose()
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(body(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(body(), media_type=media_type, headers=headers)
 
 
 async def _close_when_gone(request: Request, replies: Sequence[Reply]) -> None:
