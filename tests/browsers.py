@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver import ActionChains
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -57,13 +59,11 @@ class Browser:
 
     def press(self, *keys: str) -> None:
         """Keys, to whatever has the focus."""
-        from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def press_with(self, modifier: str, key: str) -> None:
         """A key while `modifier` is held."""
-        from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
 
@@ -90,7 +90,6 @@ def chromium() -> Iterator[Browser]:
     """A browser of its own, without any user's settings."""
     if MISSING:
         pytest.skip(MISSING)
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install '.[test]'")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     flags = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]

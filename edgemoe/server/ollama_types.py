@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from edgemoe.server.openai_types import Name, Number, Stop, Strict
+from edgemoe.server.openai_types import Function, Number, Stop, Strict
 
 Signed = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 
@@ -54,14 +54,6 @@ class Message(Strict):
     images: list[str] | None = None
     tool_calls: list[Call] | None = None
     tool_name: str | None = None
-
-
-class Function(Strict):
-    """A function that may be called; `parameters` is a JSON schema."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
 
 
 class Tool(Strict):
