@@ -42,12 +42,17 @@ function newKey(refused) {
   asking ??= new Promise((resolve) => {
     const [dialog, field] = [byId("key-dialog"), byId("key")];
     byId("key-error").textContent = refused ? "This was not the key." : "";
+    // Escape closes nothing. A browser may ignore that `cancel` is prevented, but not that the key is.
+    dialog.onkeydown = (event) => {
+      if (event.key === "Escape") event.preventDefault();
+    };
     dialog.oncancel = (event) => event.preventDefault();
     byId("key-form").onsubmit = () => {
       sessionStorage.setItem(KEPT, field.value);
       field.value = "";
     };
     dialog.onclose = () => {
+      if (sessionStorage.getItem(KEPT) === refused) return dialog.showModal();
       asking = null;
       resolve();
     };
