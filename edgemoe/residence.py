@@ -25,6 +25,7 @@ from edgemoe.experts.trace import TraceWriter
 from edgemoe.loans import Loans
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
+from edgemoe.packs.verify import check_to_run
 from edgemoe.share import News, Share, promised_memory
 from edgemoe.sizes import format_size
 
@@ -108,6 +109,8 @@ class Residence:
             policy="decayed",
             half_life=half_life,
         )
+        if self._file.levels:
+            check_to_run(path)
         self.loans = Loans(self._engine, self.plan)
         self.quality = QualityControl(self._engine, self._file.levels, quality)
 

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 from edgemoe import Llama
 from edgemoe.batching import Batch
+from edgemoe.cli import main
+from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.experts.quality import HEAD_BITS, TARGETS
 from edgemoe.level_heads import HeadTrainer
 from edgemoe.packs.heads import PRICES, RANK, fit_head, no_head, prices_of
-from edgemoe.packs.layout import Group, plane_bytes
+from edgemoe.packs.layout import CHECKSUMS, Group, plane_bytes
 from edgemoe.packs.plan import Settings
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.verify import verify
@@ -53,13 +56,18 @@ def part(pack_: Pack, name: str) -> np.ndarray:
     return pack_.read(entry.offset, entry.bytes).view("<f4").reshape(entry.shape[::-1])
 
 
-def rewritten(path: Path, to: Path, parts: dict[str, np.ndarray]) -> Path:
-    """A copy whose tensors of these names hold these values."""
+def rewritten(path: Path, to: Path, parts: dict[str, np.ndarray], *, sealed: bool = False) -> Path:
+    """A copy whose tensors of these names hold these values; `sealed`: with checksums that are theirs."""
     shutil.copy(path, to)
     with Pack(path) as opened_pack, to.open("r+b") as file:
+        entries = opened_pack.entries
         for name, values in parts.items():
-            file.seek(opened_pack.entries[name].offset)
-            file.write(np.asarray(values, "<f4").tobytes())
+            data = np.asarray(values, "<f4").tobytes()
+            file.seek(entries[name].offset)
+            file.write(data)
+            if sealed:
+                file.seek(entries[CHECKSUMS].offset + 8 * (1 + list(entries).index(name)))
+                file.write(xxhash.xxh3_64_intdigest(data).to_bytes(8, "little"))
     return to
 
 
@@ -69,7 +77,7 @@ def with_constants(path: Path, to: Path, exponents: np.ndarray) -> Path:
         groups = [group.name for group in opened_pack.groups]
     constant = np.zeros((SIZES["n_expert"], RANK + 1))
     constant[:, RANK] = exponents
-    return rewritten(path, to, {f"{name}.mwq.head.out": constant for name in groups})
+    return rewritten(path, to, {f"{name}.mwq.head.out": constant for name in groups}, sealed=True)
 
 
 # Fitting
@@ -129,9 +137,8 @@ def test_heads_are_in_the_pack_and_depend_on_the_text_alone(source: Path, traine
 
 
 def test_a_pack_of_one_level_has_no_heads(source: Path, tmp_path: Path) -> None:
-    made = pack(source, tmp_path / "x.mwq.gguf", Settings(levels=(2,), heads=HeadTrainer(TEXT))).path
-    with Pack(made) as opened_pack:
-        assert not [name for name in opened_pack.entries if "head" in name or "prices" in name]
+    with pytest.raises(EdgeMoEError, match="nothing to choose"):
+        pack(source, tmp_path / "x.mwq.gguf", Settings(levels=(2,), heads=HeadTrainer(TEXT)))
 
 
 @pytest.mark.parametrize(
@@ -285,3 +292,21 @@ def test_a_sequence_has_no_mean_of_bits_of_its_own(trained: Path) -> None:
         batch.add(TOKENS[:10])
         batch.add(TOKENS[:10], quality="fast")
         assert len(batch.step()) == 2
+
+
+@pytest.mark.parametrize(("quality", "why"), [("bits:9", "out of reach"), ("bits:2", "out of reach"), ("bits:3", "")])
+def test_plans_are_made_for_a_mean_that_the_pack_can_give(
+    quality: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["plan", str(default_model_path()), "--machine", "m1-air", "--quality", quality])
+    assert left.value.code == (2 if why else 0)
+    assert why in capsys.readouterr().err
+
+
+def test_no_plan_is_made_for_a_mean_without_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_model(tmp_path / "source.gguf", "qwen3moe", expert_type="Q4_K")[0]
+    with pytest.raises(SystemExit) as left:
+        main(["plan", str(pack(source, tmp_path / "x.mwq.gguf").path), "--machine", "m1-air", "--quality", "bits:3"])
+    assert left.value.code == 2
+    assert "no heads" in capsys.readouterr().err

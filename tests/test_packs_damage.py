@@ -19,7 +19,7 @@ from edgemoe import Llama
 from edgemoe.cli import main
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs.header import Entry, Value, write_header
-from edgemoe.packs.layout import is_extents, plane_bytes
+from edgemoe.packs.layout import CHECKSUMS, is_extents, plane_bytes
 from edgemoe.packs.plan import Settings, make_plan
 from edgemoe.packs.reader import Pack
 from edgemoe.packs.source import Source
@@ -233,6 +233,22 @@ for path in sys.argv[1:]:
 """
 
 
+def test_damage_that_all_experts_share_is_refused_before_running(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "source.gguf", "qwen3moe", **(SMALL | {"expert_type": "F16"}))[0]
+    path = pack(source, tmp_path / "pack.mwq.gguf", Settings(requantize=True)).path
+    good = path.read_bytes()
+    with Pack(path) as opened:
+        names = [name for name in opened.entries if name.startswith("mwq.") or name.endswith((".eps", ".xxh3"))]
+        places = {name: opened.entries[name].offset + 5 for name in names if name != "mwq.xxh3"}
+    assert {"mwq.t16.2", "mwq.t16.4", "blk.0.exps.mwq.eps", "blk.1.exps.mwq.xxh3"} <= set(places)
+    for name, at in places.items():
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+            Llama(path, n_ctx=64, n_threads=1).close()
+    path.write_bytes(good)
+    Llama(path, n_ctx=64, n_threads=1).close()
+
+
 @pytest.mark.parametrize("expert_type", ["Q4_K", "F16"])
 def test_extents_of_anything_can_be_computed_with(tmp_path: Path, expert_type: str) -> None:
     """Whoever runs a pack without verifying it may get nonsense from it, and nothing worse."""
@@ -279,11 +295,12 @@ def test_gains_beyond_their_range_are_refused(tmp_path: Path, expert_type: str, 
         group = opened.groups[0]
         places, base = gains_of(opened), opened.entries[group.tensor_name(2)].offset
         sums = opened.entries[group.tensor_name("xxh3")].offset
-        size = group.extent(2)
+        size, sums_bytes = group.extent(2), opened.entries[group.tensor_name("xxh3")].bytes
+        small = opened.entries[CHECKSUMS].offset + 8 * (1 + list(opened.entries).index(group.tensor_name("xxh3")))
     data[places[1] : places[1] + 4] = np.array([gain], "<f4").view(np.uint8)
-    data[sums : sums + 8] = np.frombuffer(
-        struct.pack("<Q", xxhash.xxh3_64_intdigest(data[base : base + size])), np.uint8
-    )
+    for at, first, length in ((sums, base, size), (small, sums, sums_bytes)):
+        digest = struct.pack("<Q", xxhash.xxh3_64_intdigest(data[first : first + length]))
+        data[at : at + 8] = np.frombuffer(digest, np.uint8)
     data.tofile(path)
     name = group.tensors[0].name
     assert f"the gain of expert 0 of {name} at level 3 is {np.float32(gain)}" in verify(path).damages

@@ -380,6 +380,7 @@ def test_the_engine_is_not_loaded(model: Path) -> None:
         (["--machine", "m1-air", "--memory", "lots"], "'lots' is not a size"),
         (["--machine", "m1-air", "--quality", "best"], "quality='best' is unknown"),
         (["--machine", "m1-air", "--quality", "fixed:2"], "needs a pack"),
+        (["--machine", "m1-air", "--quality", "bits:3"], "needs a pack"),
         (["--machine", "m1-air", "--trace", __file__], "is no trace"),
     ],
 )

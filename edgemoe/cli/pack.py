@@ -90,32 +90,38 @@ def command(
         raise click.UsageError("--gptq needs --calibrate")
     if heads and calibrate is None:
         raise click.UsageError("--heads needs --calibrate")
-    if report:
-        check_report_path(Path(report))
+    if heads and levels == "2":
+        raise click.UsageError("--heads choose among levels: --levels 2 leaves them nothing to choose")
     quiet_library()
     source = pulled(model) if output is None else None
     made = pack_of(source) if source else None
     target = made.path if made else default_output(Path(model)) if output is None else Path(output)
+    if report:
+        check_report_path(Path(report))
+        if Path(report).resolve() == target.resolve():
+            raise click.UsageError(f"--report {report} is the pack itself: give it a name of its own")
     settings: dict[str, Any] = {"levels": _levels(levels), "requantize": requantize, "dense": dense, "threads": threads}
     if calibrate is not None:
-        check_request(model, target, Settings(**settings), overwrite=overwrite)
+        plan = check_request(model, target, Settings(**settings), overwrite=overwrite)
+        if gptq and not plan.has_t16:
+            raise click.UsageError("--gptq has nothing to do: these experts are sliced (--requantize encodes them)")
         text = _read(calibrate)
-        settings |= _calibrate(model, text, gptq)
-        if heads or (heads is None and _heads_fit(model)):
+        settings |= _calibrate(model, text, gptq if plan.has_t16 else False)
+        if heads or (heads is None and len(plan.levels) > 1 and _heads_fit(model)):
             from edgemoe.level_heads import HeadTrainer
 
             settings["heads"] = HeadTrainer(text, threads=threads)
     packed = _pack(model, target, settings, overwrite)
     if made:
         keep(made)
-    if report:
-        write_report(packed.report, Path(report))
     for note in packed.notes:
         click.echo(f"edgemoe: note: {note}", err=True)
     if as_json:
         print_json(_values(packed))
     else:
         _print(packed)
+    if report:
+        write_report(packed.report, Path(report))
 
 
 def default_output(model: Path) -> Path:

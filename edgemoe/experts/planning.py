@@ -97,6 +97,10 @@ class Planner:
             self._engine.skip(name)
         self._memory: dict[ContextShape, ContextMemory] = {}
 
+    def check_bits(self, bits: float) -> None:
+        """Raises EdgeMoEError when the pack has no heads, or none that can choose a mean of so many bits per weight."""
+        self._engine.check_bits(bits)
+
     def context_memory(self, shape: ContextShape) -> ContextMemory:
         """What a context of `shape` takes. Raises ModelError when llama.cpp refuses the combination."""
         if shape not in self._memory:

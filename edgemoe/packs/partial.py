@@ -26,9 +26,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raises WriteError when `output` is a file that is not to be overwritten, or no file: a folder, a device."""
+    """Raises WriteError when `output` is a file that is not to be overwritten, or no file: a folder, a device; and when
+    there is no folder for it."""
     if os.path.isdir(output):
         raise WriteError(f"{output} is a folder: give the name of a file in it")
+    if not os.path.isdir(output.parent):
+        raise WriteError(f"{output} cannot be written: there is no folder {output.parent}")
     if os.path.exists(output) and not os.path.isfile(output):
         raise WriteError(f"{output} is no regular file: choose another name")
     if os.path.exists(output) and not overwrite:

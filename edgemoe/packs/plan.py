@@ -110,7 +110,9 @@ def make_plan(source: Source, settings: Settings) -> PackPlan:
     groups = make_groups(experts, biased)
     _check_groups(source, groups)
     dense = plan_dense([tensor for tensor in source.tensors if not tensor.expert], settings.dense)
-    heads = settings.heads is not None and len(levels) > 1
+    heads = settings.heads is not None
+    if heads and len(levels) == 1:
+        raise EdgeMoEError("heads choose among levels: a pack of level 2 alone leaves them nothing to choose")
     plain = [tensor.entry for tensor in dense]
     entries = pack_entries(groups, levels, plain, (RANK, PRICES) if heads else None)
     metadata = _metadata(source, levels, biased, groups)

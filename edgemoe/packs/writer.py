@@ -92,10 +92,10 @@ def pack(
 
 def check_request(
     source: str | os.PathLike[str], output: str | os.PathLike[str], settings: Settings, *, overwrite: bool = False
-) -> None:
-    """Raises what `pack` would raise before it writes anything: for what takes long and comes first."""
+) -> PackPlan:
+    """The pack that `pack` would make; raises what it would raise before it writes anything."""
     with Source(source) as opened:
-        _checked_plan(opened, Path(output), settings, overwrite)
+        return _checked_plan(opened, Path(output), settings, overwrite)
 
 
 def _checked_plan(source: Source, output: Path, settings: Settings, overwrite: bool) -> PackPlan:

@@ -143,7 +143,10 @@ class Forecaster:
 
     def _work(self, quality: str) -> Work:
         if quality not in self._works:
-            skipped = self._planners_of(quality).get(False).skipped
+            planner = self._planners_of(quality).get(False)
+            if bits := parse_quality(quality, self.levels).bits:
+                planner.check_bits(bits)
+            skipped = planner.skipped
             tensors = [tensor for tensor in self._model.tensors if tensor.name not in skipped]
             used = self.summary.experts_used
             planes = mean_planes(quality, self.levels, self._errors, used)

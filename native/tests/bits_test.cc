@@ -153,5 +153,26 @@ TEST(ChooseWorth, HasTheLeastErrorForItsBytes) {
   }
 }
 
+TEST(KeepingWeight, CountsWhatIsWantedInFull) {
+  const ExpertBits e = expert(2.0);
+  for (uint32_t plane = 0; plane < 3; ++plane) EXPECT_EQ(keeping_weight(e, plane, 3, 5, .01), 5) << plane;
+}
+
+TEST(KeepingWeight, CountsWhatIsNotWantedAtMostATenthByWhatItMends) {
+  const ExpertBits e = expert(2.0);
+  // Plane 1 mends 2 (.06 - .015) = .09, plane 2 2 (.015 - .004) = .022.
+  EXPECT_NEAR(keeping_weight(e, 1, 1, 5, .09), .5, 1e-5);
+  EXPECT_NEAR(keeping_weight(e, 1, 1, 5, .009), .5, 1e-5);
+  EXPECT_NEAR(keeping_weight(e, 1, 1, 5, .9), .05, 1e-5);
+  EXPECT_NEAR(keeping_weight(e, 2, 1, 5, .22), .05, 1e-5);
+  EXPECT_GT(keeping_weight(e, 1, 1, 5, .9), keeping_weight(e, 2, 1, 5, .9));
+  EXPECT_GT(keeping_weight(expert(4.0), 2, 1, 5, .9), keeping_weight(e, 2, 1, 5, .9));
+}
+
+TEST(KeepingWeight, CountsEveryPlaneForSomething) {
+  EXPECT_GT(keeping_weight(expert(0.0), 3, 1, 1, .01), 0);
+  EXPECT_GT(keeping_weight(expert(1.0), 3, 1, 2, 1e9), keeping_weight(expert(1.0), 3, 1, 1, 1e9));
+}
+
 }  // namespace
 }  // namespace edgemoe
