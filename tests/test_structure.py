@@ -59,12 +59,13 @@ PYTHON = {
 NATIVE_ROOMS = {
     "kernels": set(),
     "codec": {"kernels"},
-    "store": set(),
+    "platform": set(),  # the only one that knows which system this is
+    "store": {"platform"},
     "routing": set(),
     "schedule": set(),
-    "cache": {"store", "schedule"},
-    "backend": {"cache", "store", "schedule", "kernels"},
-    "bindings": {"backend", "cache", "store", "schedule", "kernels", "codec", "routing"},
+    "cache": {"platform", "store", "schedule"},
+    "backend": {"platform", "cache", "store", "schedule", "kernels"},
+    "bindings": {"platform", "backend", "cache", "store", "schedule", "kernels", "codec", "routing"},
 }
 KNOW_GGML = {"backend", "bindings"}  # bindings only through the headers of backend
 KNOW_PYTHON = {"bindings"}
