@@ -60,7 +60,7 @@ bool whole_blocks(const std::vector<Span>& spans, uint64_t offset) {
 
 // Takes `bytes` off the front of the parts from `first` on; returns the first part that is left.
 size_t skip(std::vector<Span>& parts, size_t first, size_t bytes) {
-  while (first < parts.size() && bytes >= parts[first].length) bytes -= parts[first++].iov_len;
+  while (first < parts.size() && bytes >= parts[first].length) bytes -= parts[first++].length;
   if (first < parts.size()) {
     parts[first].dst = static_cast<char*>(parts[first].dst) + bytes;
     parts[first].length -= bytes;
