@@ -23,7 +23,7 @@ PYTHON = {
     "__main__": {"cli"},
     "errors": set(),
     "arguments": set(),
-    "machine": set(),
+    "machine": {"_native"},
     "sizes": {"errors"},
     "files": {"errors"},
     "default_model": {"errors"},

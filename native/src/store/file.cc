@@ -85,6 +85,7 @@ void set_read_fault(const ReadFault& wanted) {
 }
 
 File::File(const std::string& path, bool unbuffered) : _path(path) {
+  platform::page_size();  // a value of EDGEMOE_PAGE_SIZE that is none is refused here
   if (unbuffered && platform::unbuffered_allowed()) {
     _handle = platform::open_file(path, true);
     if (_handle != platform::kNoFile && !reads(_handle)) {
