@@ -79,13 +79,9 @@ class Batch:
             EdgeMoEError: another sequence or so many tokens do not fit, a token is none of the model's, or the quality
                 is unknown or a "fixed:LEVEL".
         """
-        if quality is not None:
-            self._llm._residence.quality.check_sequence(quality)
+        self.check(tokens, quality)
         if not self.free:
             raise EdgeMoEError(f"the context holds {self._most} sequences: remove one, or open with a larger n_seq_max")
-        if not tokens:
-            raise EdgeMoEError("a sequence needs at least one token")
-        self._check(tokens, len(tokens))
         taken = {sequence.slot for sequence in self._sequences.values()}
         slot = next(slot for slot in itertools.count() if slot not in taken)
         name = next(self._names)
@@ -98,6 +94,39 @@ class Batch:
         self._check([token], len(found.tokens) + 1)
         found.tokens.append(token)
 
+    def rewrite(self, sequence: int, tokens: Sequence[int], quality: str | float | None = None) -> int:
+        """Lets `sequence` hold `tokens` in place of what it holds. Returns how many of them need not be evaluated
+        again, because it began with them: at least the last one waits.
+
+        What was evaluated with another `quality` is evaluated again, and so is all of it where the model's memory
+        cannot be cut to an earlier token. Raises EdgeMoEError as `add` does, and nothing has changed then.
+        """
+        found = self._find(sequence)
+        self.check(tokens, quality)
+        kept = self.shared(sequence, tokens, quality)
+        with self._resumed():
+            found.tokens, found.quality = list(tokens), quality
+            self._cut(found, kept)
+        return found.done
+
+    def shared(self, sequence: int, tokens: Sequence[int], quality: str | float | None = None) -> int:
+        """How many of `tokens` `sequence` begins with, evaluated with `quality`; the last one never counts."""
+        found = self._find(sequence)
+        if quality != found.quality:
+            return 0
+        limit = min(found.done, len(tokens) - 1)
+        kept = next((i for i in range(limit) if found.tokens[i] != tokens[i]), limit)
+        return 0 if self._whole and kept < found.done else kept
+
+    def pending(self, sequence: int) -> int:
+        """How many tokens of `sequence` wait."""
+        return self._find(sequence).pending
+
+    def drop_waiting(self, sequence: int) -> None:
+        """Forgets the tokens of `sequence` that wait; what is evaluated stays for `rewrite`."""
+        found = self._find(sequence)
+        del found.tokens[found.done :]
+
     def remove(self, sequence: int) -> None:
         """Forgets a sequence; its place is free for another."""
         with self._resumed():
@@ -107,6 +136,19 @@ class Batch:
     def tokens(self, sequence: int) -> list[int]:
         """The tokens of a sequence, evaluated or waiting."""
         return list(self._find(sequence).tokens)
+
+    @property
+    def ctx_tokens(self) -> int:
+        """How many tokens a sequence may have."""
+        return self._ctx_tokens
+
+    def check(self, tokens: Sequence[int], quality: str | float | None = None) -> None:
+        """Raises EdgeMoEError for tokens or a quality that no sequence can have, from whichever thread."""
+        if quality is not None:
+            self._llm._residence.quality.check_sequence(quality)
+        if not tokens:
+            raise EdgeMoEError("a sequence needs at least one token")
+        self._check(tokens, len(tokens))
 
     def _find(self, sequence: int) -> _Sequence:
         if sequence not in self._sequences:
@@ -124,9 +166,9 @@ class Batch:
 
     # Computing
 
-    def step(self) -> dict[int, Row]:
-        """Evaluates one batch of at most n_batch waiting tokens: of every sequence at least one, and the fewest waiting
-        come first, so that a long prompt does not hold up the others.
+    def step(self, most: int | None = None) -> dict[int, Row]:
+        """Evaluates one batch of at most n_batch waiting tokens (`most`, if that is less): of every sequence at least
+        one, and the fewest waiting come first, so that a long prompt does not hold up the others.
 
         Returns the logits (float32 [n_vocab]) that follow each sequence of which nothing waits any more.
 
@@ -135,7 +177,7 @@ class Batch:
         """
         with self._resumed():
             self._close_gaps()
-            chunks = self._chunks()
+            chunks = self._chunks(most)
             if not chunks:
                 return {}
             qualities = [self._sequences[name].quality for name, _ in chunks]
@@ -153,12 +195,12 @@ class Batch:
                 self._sequences[name].done += count
             return {name: self._logits(row, vocabulary) for name, row in finished.items()}
 
-    def _chunks(self) -> list[tuple[int, int]]:
+    def _chunks(self, most: int | None) -> list[tuple[int, int]]:
         """(sequence, tokens of it) of the next batch, by slot: llama.cpp computes runs of consecutive slots at once."""
         self._rows.clear()
         waiting = [(name, sequence) for name, sequence in self._sequences.items() if sequence.pending]
         waiting.sort(key=lambda item: item[1].pending)
-        room = self._rows.capacity
+        room = min(self._rows.capacity, max(most or self._rows.capacity, len(waiting)))
         chunks = []
         for place, (name, sequence) in enumerate(waiting):
             count = min(sequence.pending, room - (len(waiting) - place - 1))  # one is left for each of the others
@@ -182,14 +224,21 @@ class Batch:
             last.slot = gap
 
     def _cut_back(self) -> None:
-        """After a failure: what was evaluated of the failed batch waits again. Where memory cannot be cut to an
-        earlier token (recurrent state, windows of attention), everything does."""
-        llm = self._llm
-        whole = llm._is_recurrent or llm._is_hybrid or bindings.llama_model_n_swa(llm.model) > 0
+        """After a failure: what was evaluated of the failed batch waits again; everything, where memory cannot be
+        cut to an earlier token."""
         for sequence in self._sequences.values():
-            if whole:
-                sequence.done = 0
-            bindings.llama_memory_seq_rm(self._memory, sequence.slot, sequence.done or -1, -1)
+            self._cut(sequence, 0 if self._whole else sequence.done)
+
+    def _cut(self, sequence: _Sequence, kept: int) -> None:
+        """Leaves the first `kept` tokens of `sequence` in memory."""
+        sequence.done = kept
+        bindings.llama_memory_seq_rm(self._memory, sequence.slot, sequence.done or -1, -1)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether memory cannot be cut to an earlier token: recurrent state, windows of attention."""
+        llm = self._llm
+        return bool(llm._is_recurrent or llm._is_hybrid or bindings.llama_model_n_swa(llm.model) > 0)
 
     @contextlib.contextmanager
     def _resumed(self) -> Iterator[None]:

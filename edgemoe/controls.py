@@ -44,6 +44,9 @@ class Controls(llama_cpp.Llama):
     _options: dict[str, Any]
     _observing_last: bool
 
+    # The parent takes everything by position and by keyword, and its `stream` is any bool, so that one result type
+    # stands for an answer and for a stream. These are narrower on purpose: callers get the type that they asked for.
+
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, repo_id: str, filename: str | None, *args: Any, **options: Unpack[ModelArguments]

@@ -23,8 +23,8 @@ class Rendered:
     stopping_criteria: Callable[..., bool] | None
 
 
-def render(llm: Any, messages: Sequence[Message]) -> Rendered:
-    """What `llm.create_chat_completion(messages)` would ask for, without evaluating it.
+def render(llm: Any, messages: Sequence[Message], **asked: Any) -> Rendered:
+    """What `llm.create_chat_completion(messages, **asked)` would ask for, without evaluating it.
 
     Raises:
         ModelError: when the model's chat template refuses the messages.
@@ -33,11 +33,12 @@ def render(llm: Any, messages: Sequence[Message]) -> Rendered:
     from jinja2 import TemplateError
 
     recorder: Any = _Recorder(llm)
+    every: Any = list(messages)
     try:
-        llama_cpp.Llama.create_chat_completion(recorder, messages=list(messages))
+        llama_cpp.Llama.create_chat_completion(recorder, messages=every, **asked)
     except _Recorded as recorded:
         return recorded.rendered
-    except (TemplateError, TypeError, ValueError) as error:
+    except (TemplateError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(f"the model's chat template refuses this conversation: {error}") from error
     raise AssertionError("a chat handler asks for a completion")
 

@@ -39,7 +39,8 @@ logger = logging.getLogger("edgemoe")
 _SORTED_TOKEN_BYTES = 256
 _BATCHES = ("n_batch", "n_ubatch")  # the plan's unless they are asked for
 
-# llama_cpp calls this by the name of its own class; for everything but our rows it is what it was.
+# llama_cpp calls this as `Llama.logits_to_logprobs`, by the name of its own class, so that a subclass cannot override
+# it; for everything but our rows it is what it was.
 llama_cpp.Llama.logits_to_logprobs = staticmethod(  # type: ignore[method-assign]
     log_softmax_by_row(llama_cpp.Llama.logits_to_logprobs)
 )

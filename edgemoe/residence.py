@@ -264,7 +264,9 @@ class Residence:
 
     def resident_bits(self) -> dict[str, list[float]]:
         """By group, bits per weight of each expert that are in memory; groups that llama.cpp left out have none."""
-        bits = dict(zip(self.group_names, self._engine.resident_bits(), strict=True))
+        engine = self._opened()
+        names = [name for name, _, _ in engine.groups()]
+        bits = dict(zip(names, engine.resident_bits(), strict=True))
         return {group: experts for group, experts in bits.items() if experts}
 
     def observe(self, groups: Sequence[int]) -> None:
@@ -277,7 +279,7 @@ class Residence:
         return [(expert, squares) for _, expert, squares in self._engine.take_weights()]
 
     def stats(self, clock: Clock) -> Stats:
-        native = self._engine.stats()
+        native = self._opened().stats()
         return Stats(
             prompt_tokens=clock.prompt_tokens,
             decode_tokens=clock.decode_tokens,
@@ -298,6 +300,13 @@ class Residence:
             budget_bytes=self.share.budget if self.share else self._budget,
             budget_changes=self.share.changes if self.share else 0,
         )
+
+    def _opened(self) -> Any:
+        """The engine, for what other threads may ask while this one closes the model."""
+        engine = self.__dict__.get("_engine")
+        if engine is None:
+            raise EdgeMoEError("the model is closed")
+        return engine
 
     def detach(self, context: int) -> None:
         self._engine.detach(context)

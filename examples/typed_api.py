@@ -33,6 +33,7 @@ from edgemoe import (
     Config,
     ConfigError,
     Decision,
+    DownloadError,
     EdgeMoEError,
     Llama,
     ModelError,
@@ -88,6 +89,7 @@ def experts(llm: Llama) -> None:
     resident = assert_type(llm.resident_bits(), dict[str, list[float]])
     llm.set_expert_levels(groups[0], [4] * len(resident[groups[0]]))
     llm.set_expert_levels(groups[0], [])
+    llm.check_quality("balanced")
     llm.set_quality("balanced")
     llm.observe_experts([0])
     llm.eval([1, 2, 3])
@@ -111,7 +113,11 @@ def sequences(path: Path) -> None:
         number = assert_type(batch.add(llm.tokenize(b"Once"), quality="exact"), int)
         logits = assert_type(batch.step(), dict[int, Row])
         batch.push(number, int(logits[number].argmax()))
-        print(assert_type(batch.tokens(number), list[int]), batch.free)
+        print(assert_type(batch.tokens(number), list[int]), assert_type(batch.pending(number), int), batch.free)
+        batch.drop_waiting(number)
+        other = llm.tokenize(b"Once more")
+        batch.check(other, "exact")
+        assert assert_type(batch.shared(number, other, "exact"), int) == batch.rewrite(number, other, "exact")
         batch.remove(number)
 
 
@@ -153,7 +159,8 @@ def clouds(folder: Path) -> None:
 
 def errors(path: Path) -> None:
     """Whatever goes wrong has one base class."""
-    for kind in (BudgetError, Cancelled, CloudError, ConfigError, ModelError, ReadError, VersionError, WriteError):
+    kinds = (BudgetError, Cancelled, CloudError, ConfigError, DownloadError, ModelError, ReadError, VersionError)
+    for kind in (*kinds, WriteError):
         assert issubclass(kind, EdgeMoEError)
     try:
         Llama(path / "missing.gguf")

@@ -1,24 +1,21 @@
 """Uses examples/desktop as a person would: types, reads, presses Stop, moves the slider, closes while an answer runs.
 
-python tests/desktop_session.py EXAMPLES_FOLDER: prints what it saw, as JSON.
+PYTHONPATH=examples/desktop python tests/desktop_session.py: prints what it saw, as JSON.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 
-sys.path.insert(0, sys.argv[1])
+from engine import Engine
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+from window import MIB, ChatWindow
 
-from engine import Engine  # noqa: E402
-from PySide6.QtCore import Qt  # noqa: E402
-from PySide6.QtTest import QTest  # noqa: E402
-from PySide6.QtWidgets import QApplication  # noqa: E402
-from window import MIB, ChatWindow  # noqa: E402
-
-from edgemoe.default_model import default_model_path  # noqa: E402
+from edgemoe.default_model import default_model_path
 
 
 def wait(condition: Callable[[], object], what: str, seconds: float = 60) -> None:

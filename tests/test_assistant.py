@@ -257,9 +257,9 @@ def test_asyncio_streams_and_cancels(router_file: Path, tmp_path: Path, local: A
 
 
 def test_models_are_loaded_on_demand_and_unloaded_for_room(router_file: Path, tmp_path: Path) -> None:
-    small = LocalModel("small", memory="300MiB", ctx=512)
-    coder = LocalModel("coder", memory="400MiB", ctx=512, domains=("code",))
-    for memory, together in (("600MiB", False), ("900MiB", True)):
+    small = LocalModel("small", memory="600MiB", ctx=512)
+    coder = LocalModel("coder", memory="700MiB", ctx=512, domains=("code",))
+    for memory, together in (("1200MiB", False), ("1500MiB", True)):
         loads: list[str] = []
         with assistant(router_file, tmp_path, small, coder, memory=memory) as here:
             here.models._on_load = loads.append
@@ -268,7 +268,7 @@ def test_models_are_loaded_on_demand_and_unloaded_for_room(router_file: Path, tm
                 assert text(here.reply(prompt, **GREEDY))
             assert loads == (["small", "coder"] if together else ["small", "coder", "small"])
             assert set(here.models.loaded) == ({"small", "coder"} if together else {"small"})
-            limit = (700 if together else 300) * 2**20
+            limit = (1300 if together else 600) * 2**20
             assert all(llm.stats().budget_bytes <= limit for llm in here.models.loaded.values())
 
 

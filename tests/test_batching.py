@@ -15,6 +15,7 @@ import pytest
 
 from edgemoe import Cancelled, EdgeMoEError, Llama, ReadError
 from edgemoe.batching import Batch
+from edgemoe.default_model import default_model_path
 from stock import greedy, stock_llama
 from trained import f16_model_path
 
@@ -334,3 +335,64 @@ def test_memory_of_sequences_is_planned(model_factory) -> None:
     with opened(path, 1, n_ctx=512) as one, opened(path, 8, n_ctx=8 * 512, memory="2GiB") as eight:
         assert eight.n_ctx() == 8 * one.n_ctx()
         assert eight._residence.plan.parts["KV cache"] >= 8 * one._residence.plan.parts["KV cache"] * 0.9
+
+
+# Sequences that go on from what others left
+
+
+@pytest.mark.parametrize("arch", ["qwen3moe", "gpt-oss", "nemotron_h_moe"])
+def test_a_sequence_that_is_rewritten_keeps_its_beginning(model_factory, arch: str) -> None:
+    first, other = prompts(2)
+    with opened(model_factory(arch)[0]) as llm, Batch(llm) as batch:
+        name = batch.add(first)
+        advance(batch, 4)
+        told = batch.tokens(name)
+        longer = [*told, *other]
+        cut = [*told[:5], *other]
+        whole = arch != "qwen3moe"  # their memory cannot be cut to an earlier token
+        for tokens, kept in ((longer, len(told) - 1), (cut, 0 if whole else 5), (cut, 0 if whole else len(cut) - 1)):
+            assert batch.shared(name, tokens) == kept
+            assert batch.rewrite(name, tokens) == kept
+            assert batch.pending(name) == len(tokens) - kept
+            [found] = batch.step().values()
+            assert int(found.argmax()) == greedy_next(batch, tokens)
+
+
+def greedy_next(batch: Batch, tokens: list[int]) -> int:
+    """Of the same tokens in a new sequence."""
+    name = batch.add(tokens)
+    [logits] = batch.step().values()
+    batch.remove(name)
+    return int(logits.argmax())
+
+
+def test_what_another_quality_computed_is_computed_again() -> None:
+    with opened(default_model_path()) as llm, Batch(llm) as batch:
+        name = batch.add([5, 6, 7, 8], "fast")
+        batch.step()
+        assert batch.shared(name, [5, 6, 7, 8, 9], "fast") == 4
+        assert batch.shared(name, [5, 6, 7, 8, 9]) == 0
+        assert batch.rewrite(name, [5, 6, 7, 8, 9]) == 0
+        with pytest.raises(EdgeMoEError, match="at least one token"):
+            batch.rewrite(name, [])
+        assert batch.tokens(name) == [5, 6, 7, 8, 9]
+
+
+def test_tokens_that_wait_can_be_dropped(model_factory) -> None:
+    with opened(model_factory("qwen3moe")[0]) as llm, Batch(llm) as batch:
+        name = batch.add([1] * 200)
+        assert batch.step() == {}
+        batch.drop_waiting(name)
+        assert batch.tokens(name) == [1] * 64
+        assert batch.step() == {}
+        assert batch.rewrite(name, [1] * 70) == 64
+
+
+def test_a_step_may_be_made_smaller(model_factory) -> None:
+    with opened(model_factory("qwen3moe")[0]) as llm, Batch(llm) as batch:
+        long, short = batch.add([1] * 60), batch.add([2] * 3)
+        assert set(batch.step(8)) == {short}
+        assert batch.pending(long) == 55
+        batch.push(short, 3)
+        assert set(batch.step(1)) == {short}
+        assert batch.pending(long) == 54

@@ -13,10 +13,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import xml.dom.minidom
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -50,6 +52,7 @@ SMALLER = (
     (r"\bedgemoe (pack|unpack)\b", r"edgemoe \1 --overwrite"),
     (r"\broute init\b( --force)?", "route init --force"),
 )
+SERVER = "127.0.0.1:8080"  # in examples
 CONTROL_GROUPS = Path("/sys/fs/cgroup/memory")
 ENGLISH = "The ferry left the harbour at noon, and the children waved until it was gone behind the rocks. "
 
@@ -98,13 +101,53 @@ def program(path: Path, arguments: str) -> None:
     path.chmod(0o755)
 
 
-def run(command: list[str], folder: Path) -> None:
+def environment(folder: Path) -> dict[str, str]:
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     # Threads that wait asleep: the machine may be busy with other tests.
     homes = {name: str(folder) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
-    environment = os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
+    return os.environ | homes | {"PATH": path, "OMP_WAIT_POLICY": "passive"}
+
+
+@contextmanager
+def served(command: str, folder: Path) -> Iterator[str]:
+    """Runs `edgemoe serve` on a free port; yields what stands for 127.0.0.1:8080 then. It has to end by Ctrl-C."""
+    arguments = [*re.sub(r" --port \d+", "", command).split(), "--port", "0"]
+    process = subprocess.Popen(
+        arguments, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stderr is not None
+    said = ""
+    while not (found := re.search(r"http://(\S+:\d+)", said)):
+        line = process.stderr.readline()
+        assert line, f"{command}\n{said}"
+        said += line
+    try:
+        yield found[1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """Of a running server."""
+    with served("edgemoe serve --threads 1", folder) as address:
+        yield address
+
+
+def run(command: list[str], folder: Path) -> None:
     done = subprocess.run(
-        command, cwd=folder, env=environment, input="Hello.\n", capture_output=True, text=True, timeout=900, check=False
+        command,
+        cwd=folder,
+        env=environment(folder),
+        input="Hello.\n",
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
     assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
 
@@ -125,13 +168,18 @@ def needs(command: str) -> str | None:
 
 
 @pytest.mark.parametrize("block", [b for page in PAGES for b in blocks(page, "sh")], ids=str)
-def test_commands_work(block: Block, folder: Path) -> None:
+def test_commands_work(block: Block, folder: Path, request: pytest.FixtureRequest) -> None:
     lacking = set()
     for command in block.text.splitlines():
         if NOT_RUN.search(command):
             check_script(command)
         elif missing := needs(smaller(command)):
             lacking.add(missing)
+        elif "edgemoe serve" in command:
+            with served(command, folder):
+                pass
+        elif SERVER in command:
+            run(["sh", "-euc", command.replace(SERVER, request.getfixturevalue("address"))], folder)
         else:
             run(["sh", "-euc", smaller(command)], folder)
     if lacking:
@@ -159,11 +207,13 @@ def check_script(command: str) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
-def test_python_works(page: Path, folder: Path) -> None:
+def test_python_works(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     """The blocks of a page run one after the other in one program."""
     padded = ""
     for block in blocks(page, "python"):
         padded += "\n" * (block.line - 1 - padded.count("\n")) + block.text
+    if SERVER in padded:
+        padded = padded.replace(SERVER, request.getfixturevalue("address"))
     script = folder / f"{page.stem}.py"
     script.write_text(padded)  # with the page's line numbers
     run([sys.executable, str(script)], folder)

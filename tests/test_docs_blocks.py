@@ -20,9 +20,11 @@ FORMULA, LICENCE = "a formula", "a licence's text"
 ELSEWHERE = "test_examples.py and test_site.py do this"
 PACKAGING = "PyInstaller is no part of the tests; what has to be collected is checked below"
 OUTPUT = "what a program prints: its words are compared, its numbers are another machine's"
+CHECKED = "tests/test_deploy.py reads it"
 MEASURED = "a command on large files, or that takes hours: its program has to know its options"
 
 # Why each block is not run, by page and how it begins. A new block has to be added here, or be `sh` or `python`.
+
 TEXTS = {
     ("README.md", "MIT License"): LICENCE,
     ("benchmarking.md", "python tools/compare_limits.py"): MEASURED,
@@ -31,6 +33,8 @@ TEXTS = {
     ("benchmarks.md", "kernels_bench"): MEASURED,
     ("budgets.md", "edgemoe: a budget of"): OUTPUT,
     ("cli.md", "40 tokens"): OUTPUT,
+    ("deploy.md", "[Unit]"): CHECKED,
+    ("deploy.md", "FROM python"): CHECKED,
     ("embedding.md", "mypy --strict"): ELSEWHERE,
     ("embedding.md", "pip install '.[desktop]'"): ELSEWHERE,
     ("embedding.md", "pyinstaller"): PACKAGING,

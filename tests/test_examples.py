@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -26,7 +26,6 @@ import edgemoe
 from edgemoe import Llama, arguments
 from edgemoe.assistant import Answer, Assistant
 from edgemoe.batching import Batch
-from edgemoe.cli import VERBS
 from edgemoe.controls import Controls
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +63,6 @@ def test_asyncio_tells_what_went_wrong(tmp_path: Path) -> None:
 
 
 def test_langchain_with_a_model_in_the_process() -> None:
-    pytest.importorskip("langchain_core")
     whole, pieces = works([sys.executable, str(EXAMPLES / "langchain_chat.py")]).rstrip().rsplit("\n", 1)
     assert "fish" in whole
     assert pieces.count("|") > 10
@@ -89,10 +87,8 @@ def serving() -> Iterator[str]:
             server.terminate()
 
 
-@pytest.mark.skipif("serve" not in VERBS, reason="this version has no server")
 def test_langchain_with_a_server() -> None:
     """LangChain's own client for OpenAI's protocol."""
-    pytest.importorskip("langchain_openai")
     with serving() as url:
         name = httpx.get(f"{url}/models").json()["data"][0]["id"]
         printed = works([sys.executable, str(EXAMPLES / "langchain_chat.py"), url, name])
@@ -105,7 +101,6 @@ def test_langchain_with_a_server() -> None:
 
 
 def mypy(*files: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    pytest.importorskip("mypy")
     package = Path(edgemoe.__file__).parents[1]
     folders = [str(folder) for folder in (path, package) if folder and str(folder) not in site.getsitepackages()]
     options = ["--strict", "--follow-imports=silent", "--config-file", str(ROOT / "pyproject.toml")]
@@ -160,10 +155,10 @@ def test_the_typed_program_uses_the_whole_api() -> None:
     assert (public(Batch) & described) - elsewhere <= used
 
 
-def arguments_of(function: object) -> set[str]:
+def arguments_of(function: Callable[..., object]) -> set[str]:
     """Named ones of llama_cpp's."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    found = inspect.signature(function).parameters.values()
     return {parameter.name for parameter in found if parameter.kind in kinds} - {"self"}
 
 
@@ -198,8 +193,9 @@ def test_desktop() -> None:
         pytest.skip(missing)
     server = ["xvfb-run", "-a"] if shutil.which("xvfb-run") else []
     platform = "xcb" if server else "offscreen"
-    session = [sys.executable, str(ROOT / "tests/desktop_session.py"), str(EXAMPLES / "desktop")]
-    done = run([*server, *session], QT_QPA_PLATFORM=platform)
+    session = [sys.executable, str(ROOT / "tests/desktop_session.py")]
+    path = os.pathsep.join(filter(None, (str(EXAMPLES / "desktop"), os.environ.get("PYTHONPATH"))))
+    done = run([*server, *session], QT_QPA_PLATFORM=platform, PYTHONPATH=path)
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     assert "QThread" not in done.stderr
     seen = json.loads(done.stdout.splitlines()[-1])

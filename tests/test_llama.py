@@ -178,7 +178,7 @@ def test_stats_count_every_routed_expert(model_factory) -> None:
         decode_logits(model, tokens)
         model.reset()
         model.eval(tokens)
-        for _, _, experts, _rows in model._residence._engine.take_trace():
+        for _, _, experts, *_ in model._residence._engine.take_trace():
             assert len(set(experts)) == len(experts)
             routed.append(len(experts))
         stats = model.stats()

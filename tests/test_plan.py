@@ -134,8 +134,8 @@ def trace_of(path: Path, events: list[tuple[int, int, list[int], list[int]]]) ->
 
 def test_hits_of_a_trace(tmp_path: Path) -> None:
     """Layer 0 always uses expert 3, layer 1 takes all eight in turn."""
-    singles = [event for i in range(160) for event in ((0, 1, [3], [1]), (1, 1, [i % 8], [1]))]
-    curve = curve_of_trace(trace_of(tmp_path / "trace", [(0, 20, [5, 6], [10, 10]), *singles]))
+    singles = [event for i in range(160) for event in ((0, 1, [3], [1], [1.0]), (1, 1, [i % 8], [1], [1.0]))]
+    curve = curve_of_trace(trace_of(tmp_path / "trace", [(0, 20, [5, 6], [10, 10], [5.0, 5.0]), *singles]))
     assert curve(0.0) == 0.0
     assert curve(1.0) == 1.0
     assert 0.5 <= curve(3 / 16) < 1.0  # the popular one always hits
@@ -144,7 +144,7 @@ def test_hits_of_a_trace(tmp_path: Path) -> None:
 
 
 def test_trace_without_generated_tokens_is_refused(tmp_path: Path) -> None:
-    path = trace_of(tmp_path / "trace", [(0, 20, [1], [20]), (1, 20, [1], [20])])
+    path = trace_of(tmp_path / "trace", [(0, 20, [1], [20], [9.0]), (1, 20, [1], [20], [9.0])])
     with pytest.raises(EdgeMoEError, match="no tokens that were generated"):
         curve_of_trace(path)
 

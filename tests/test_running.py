@@ -15,6 +15,7 @@ import pytest
 
 from edgemoe import Llama, machine
 from edgemoe.running import announce, crowding, running
+from edgemoe.sizes import format_size
 
 ANNOUNCE = """
 import json, sys
@@ -46,14 +47,15 @@ def other_process(**facts: object) -> Iterator[subprocess.Popen[bytes]]:
 def test_an_open_model_is_announced(folder: Path, model_factory) -> None:
     [path] = model_factory("qwen3moe", expert_type="Q8_0")
     before = time.time()
-    with closing(Llama(path, memory="500MiB", n_ctx=128)) as llm:
+    budget = machine.rss() + (500 << 20)
+    with closing(Llama(path, memory=budget, n_ctx=128)) as llm:
         [one] = running()
         assert (one.pid, one.model, one.paths, one.bits) == (os.getpid(), path.name, (path,), 0.0)
-        assert (one.budget, one.follows) == (500 << 20, False)
+        assert (one.budget, one.follows) == (budget, False)
         assert before - 1 <= one.since <= time.time()
         assert one.memory > 10 << 20
-        llm.set_memory("400MiB")
-        assert running()[0].budget == 400 << 20
+        llm.set_memory(budget - (50 << 20))
+        assert running()[0].budget == budget - (50 << 20)
         llm("fish", max_tokens=4)
         assert running()[0].bits == pytest.approx(8.5, abs=0.01)
         [file] = folder.iterdir()
@@ -144,10 +146,11 @@ def test_budgets_that_exceed_the_machine_name_the_other_process(folder: Path, mo
     total = machine.total_memory()
     [path] = model_factory("qwen3moe", expert_type="Q8_0")
     with other_process(model="big.gguf", budget=total - (200 << 20)) as child:
-        with closing(Llama(path, memory="300MiB", n_ctx=128)) as llm:
+        budget = machine.rss() + (300 << 20)
+        with closing(Llama(path, memory=budget, n_ctx=128)) as llm:
             [note] = llm.notes
             assert f"process {child.pid} (big.gguf)" in note
-            assert "300 MiB" in note
+            assert format_size(budget) in note
         assert crowding(100 << 20, "small") is None
         assert crowding(None, "no limit") is None
 

@@ -18,8 +18,11 @@ import pytest
 
 from budgeted import open_tight, run
 from edgemoe import BudgetError, EdgeMoEError, Llama, machine
-from edgemoe.chat.commands import Chat, run_command
+from edgemoe.chat.chat import Chat
+from edgemoe.chat.commands.registry import run_command
+from edgemoe.chat.screen import Screen
 from edgemoe.chat.session import ChatSession
+from edgemoe.chat.settings import Settings
 from edgemoe.default_model import default_model_path
 from models import write_model
 from stock import decode_logits, greedy
@@ -308,7 +311,7 @@ def test_the_command_of_the_chat(llm: Llama) -> None:
     from rich.console import Console
 
     console = Console(record=True, width=120)
-    chat = Chat(ChatSession(llm), console)
+    chat = Chat(ChatSession(llm), Screen(console), Settings({}, own_defaults=True), "model")
     run_command(chat, "/memory")
     assert "budget none" in console.export_text()
     run_command(chat, f"/memory {smallest(llm)}")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-pytest.importorskip("material", reason="pip install '.[docs]'")
 
 
 class Loads(HTMLParser):

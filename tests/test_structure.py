@@ -46,7 +46,7 @@ PYTHON = {
     "chat": _RUNTIME | {"files", "config", "conversation", "assistant"},
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
-    "server": _RUNTIME | {"batching", "routing", "cloud"},
+    "server": _RUNTIME | {"batching", "routing", "conversation", "config", "assistant", "__init__"},
     "cloud": {"errors", "files"},
     "config": {"errors", "sizes", "files", "cloud", "hub"},
     "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime

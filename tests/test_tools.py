@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import random
 import subprocess
 import sys
@@ -132,15 +133,16 @@ def test_a_recorded_trace(tiny: Path, recorded: Path) -> None:
     assert [experts for _, experts, _ in trace.groups] == [summary.experts] * summary.layers
     assert sum(experts * size for _, experts, size in trace.groups) == summary.expert_bytes
     assert len(trace.events) == summary.layers * 31
-    for group, tokens, experts, rows in trace.events:
-        assert len(set(experts)) == len(experts) == len(rows)
+    for group, tokens, experts, rows, hotness in trace.events:
+        assert len(set(experts)) == len(experts) == len(rows) == len(hotness)
+        assert all(0 < h <= row for h, row in zip(hotness, rows, strict=True))
         last_layer_of_prompt = group == summary.layers - 1 and tokens < 40
         assert sum(rows) == tokens * summary.experts_used or last_layer_of_prompt
 
 
 def test_traces_survive_a_round_trip(tmp_path: Path) -> None:
     groups = [("blk.0.exps", 4, 1000), ("blk.1.exps", 4, 2000)]
-    events = [(0, 2, [1, 3], [2, 2]), (1, 2, [0], [4]), (0, 1, [2], [1])]
+    events = [(0, 2, [1, 3], [2, 2], [0.5, 0.25]), (1, 2, [0], [4], [2.0]), (0, 1, [2], [1], [1.0])]
     writer = TraceWriter(tmp_path / "trace")
     writer.begin("a model", groups)
     writer.write(events[:2])
@@ -153,21 +155,23 @@ def test_traces_survive_a_round_trip(tmp_path: Path) -> None:
     assert read_trace(cut).events == events[:2]
 
 
-HEADER = {"format": "edgemoe-trace", "version": 1, "model": "m", "groups": [["blk.0.exps", 4, 1000]]}
+HEADER = {"format": "edgemoe-trace", "version": 2, "model": "m", "groups": [["blk.0.exps", 4, 1000]]}
 DAMAGED: dict[str, list[object]] = {
     "empty": [],
-    "no header": [[0, 1, [1], [1]]],
+    "no header": [[0, 1, [1], [1], [1.0]]],
     "another format": [HEADER | {"format": "other"}],
-    "another version": [HEADER | {"version": 2}],
+    "another version": [HEADER | {"version": 1}],
     "no groups": [{k: v for k, v in HEADER.items() if k != "groups"}],
     "no model": [{k: v for k, v in HEADER.items() if k != "model"}],
     "broken groups": [HEADER | {"groups": [["blk.0.exps", 4]]}],
     "an event that is a number": [HEADER, 5],
-    "an event without rows": [HEADER, [0, 1, [1]]],
-    "an event of words": [HEADER, ["a", "b", ["c"], ["d"]]],
-    "a group that is not there": [HEADER, [7, 1, [1], [1]]],
-    "an expert that is not there": [HEADER, [0, 1, [4_000_000], [1]]],
-    "a negative expert": [HEADER, [0, 1, [-1], [1]]],
+    "an event without rows": [HEADER, [0, 1, [1], [1.0]]],
+    "an event of words": [HEADER, ["a", "b", ["c"], ["d"], ["e"]]],
+    "a group that is not there": [HEADER, [7, 1, [1], [1], [1.0]]],
+    "an expert that is not there": [HEADER, [0, 1, [4_000_000], [1], [1.0]]],
+    "a hotness that is none": [HEADER, [0, 1, [1], [1], [math.nan]]],
+    "an event without hotness": [HEADER, [0, 1, [1], [1]]],
+    "a negative expert": [HEADER, [0, 1, [-1], [1], [1.0]]],
 }
 
 
@@ -204,7 +208,7 @@ def test_traces_that_cannot_be_opened(tiny: Path, tmp_path: Path) -> None:
 def test_replay_of_a_cache_that_holds_everything(recorded: Path, replay_trace: ModuleType) -> None:
     trace = read_trace(recorded)
     total = sum(count * size for _, count, size in trace.groups)
-    used = [(group, expert) for group, _, experts, _ in trace.events for expert in experts]
+    used = [(group, expert) for group, _, experts, *_ in trace.events for expert in experts]
     for policy in replay_trace.POLICIES:
         result = replay_trace.replay(trace, policy, total, 256.0, warmup=0.0)
         assert (result.hits, result.misses) == (len(used) - len(set(used)), len(set(used))), policy
@@ -264,3 +268,14 @@ def test_comparison_without_a_limit(tiny: Path, tmp_path: Path) -> None:
         assert figures["prompt"] > 0
         assert figures["decode"] > 0
     assert result["median"]["edgemoe"]["hit_rate"] == 1.0
+
+
+# Load on a server
+
+
+def test_a_server_holds_under_load() -> None:
+    done = tool("serve_load", "--minutes", 0.05, "--clients", 6, "--memory", "4GiB", "--queue", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["left over"] == 0
+    assert found["stream"] > 0

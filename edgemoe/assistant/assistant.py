@@ -32,6 +32,7 @@ class Assistant:
             decision and the confidence. Without it nothing is escalated then.
         on_note: told at once what is told in `Answer.notes`.
         on_load: told the name of a model before it is loaded.
+        models: to use in place of the configuration's own.
 
     Raises:
         ConfigError: for a configuration that is wrong.
@@ -46,10 +47,11 @@ class Assistant:
         ask: Ask | None = None,
         on_note: Callable[[str], None] = lambda message: None,
         on_load: Callable[[str], None] = lambda name: None,
+        models: Models | None = None,
     ) -> None:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.decider = Decider(self.config, router)
-        self.models = Models(self.config.local, self.config.memory, on_load)
+        self.models = models or Models(self.config.local, self.config.memory, on_load)
         budget = self.config.budget.per_day if self.config.budget else None
         self.account = Account(self.decider.ledger, budget)
         self._shared = Shared(self.decider, self.models, self.account, ask)

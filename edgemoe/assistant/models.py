@@ -58,11 +58,7 @@ class Models:
         try:
             yield llm
         finally:
-            with self._changed:
-                self._users[name].remove(thread)
-                if self._closed and not self._users[name]:
-                    self._unload(name)
-                self._changed.notify_all()
+            self._leave(name, thread)
 
     def set_memory(self, memory: int | str) -> None:
         """Changes the budget of all models together; those that are not in use are unloaded where they do not fit.
@@ -108,6 +104,13 @@ class Models:
             self._users.setdefault(name, []).append(thread)
             return self._open[name]
 
+    def _leave(self, name: str, thread: int) -> None:
+        with self._changed:
+            self._users[name].remove(thread)
+            if self._closed and not self._users[name]:
+                self._unload(name)
+            self._changed.notify_all()
+
     def _make_room(self, name: str) -> bool:
         """Unloads idle models until `name` fits; False where those in use leave no room."""
         while self._open and self._shares() + self._share(name) > self._budget():
@@ -120,15 +123,15 @@ class Models:
     def _load(self, name: str) -> None:
         self._on_load(name)
         try:
-            self._open[name] = self._llama(name, self._memory_for(name))
+            self._open[name] = self._open_model(name, self._memory_for(name))
         except BudgetError:  # its share is too small beside the others: it may still be large enough alone
             if not self._open or any(self._users.get(other) for other in self._open):
                 raise
             for other in list(self._open):
                 self._unload(other)
-            self._open[name] = self._llama(name, self._memory_for(name))
+            self._open[name] = self._open_model(name, self._memory_for(name))
 
-    def _llama(self, name: str, memory: int | str) -> Any:
+    def _open_model(self, name: str, memory: int | str) -> Any:
         from edgemoe.experts import library
 
         library.load()  # says what is wrong with an installation, where an import would only fail

@@ -137,7 +137,8 @@ class ChatSession(Session):
         answer: list[str] = []
         try:
             self.prompt_tokens = self._fit(sampling.get("max_tokens"))
-            stream = self.llm.create_chat_completion(messages=list(self.messages), stream=True, **sampling)
+            messages: Any = list(self.messages)
+            stream: Any = self.llm.create_chat_completion(messages=messages, stream=True, **sampling)
             with closing(stream):
                 for chunk in stream:
                     choice = chunk["choices"][0]

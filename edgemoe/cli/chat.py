@@ -151,7 +151,7 @@ def _single_prompt(prompt: str | None) -> str | None:
         if not sys.stdout.isatty():
             raise click.UsageError("a chat needs a terminal: give -p TEXT to get one answer")
         return None
-    text = click.get_text_stream("stdin", errors="replace").read() if prompt is None else prompt
+    text = sys.stdin.buffer.read().decode(errors="replace") if prompt is None else prompt
     if not text.strip():
         raise click.UsageError("the prompt is empty")
     return text.encode(errors="surrogateescape").decode(errors="replace")  # an argument may be no UTF-8

@@ -53,7 +53,7 @@ def quiet_library() -> None:
     with suppress(ImportError):  # loading it says better what is missing
         import llama_cpp._logger
 
-        logger = llama_cpp._logger.logger
+        logger: Any = llama_cpp._logger.logger
         logger.setLevel(logging.CRITICAL)
         logger.setLevel = lambda level: None  # each load would lower it
 

@@ -1,12 +1,14 @@
 """Recorded routing: which experts each batch used, layer by layer.
 
-A trace is a stream of msgpack objects: a header `{"format": "edgemoe-trace", "version": 1, "model": name,
-"groups": [[name, experts, bytes of one expert], ...]}`, then one list `[group, tokens, experts, rows]` for each group
-of each batch, in the order of execution; `rows[i]` of the batch's rows went to expert `experts[i]`.
+A trace is a stream of msgpack objects: a header `{"format": "edgemoe-trace", "version": 2, "model": name,
+"groups": [[name, experts, bytes of one expert], ...]}`, then one list `[group, tokens, experts, rows, hotness]` for
+each group of each batch, in the order of execution; `rows[i]` of the batch's rows went to expert `experts[i]`, and the
+squares of their router weights add up to `hotness[i]`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,9 @@ import msgpack
 from edgemoe.errors import ModelError, ReadError
 
 _FORMAT = "edgemoe-trace"
-_VERSION = 1
+_VERSION = 2
 
-Event = tuple[int, int, list[int], list[int]]
+Event = tuple[int, int, list[int], list[int], list[float]]
 
 
 class TraceWriter:
@@ -54,7 +56,7 @@ class Trace:
 
     @property
     def tokens(self) -> int:
-        return sum(tokens for group, tokens, _, _ in self.events if group == 0)
+        return sum(tokens for group, tokens, *_ in self.events if group == 0)
 
 
 def read_trace(path: str | Path) -> Trace:
@@ -81,12 +83,14 @@ def read_trace(path: str | Path) -> Trace:
 
 def _event(item: Any, groups: list[tuple[str, int, int]]) -> Event:
     """`item` checked: whoever replays it indexes tables with what it holds."""
-    group, tokens, experts, rows = item
+    group, tokens, experts, rows, hotness = item
     numbers = [group, tokens, *experts, *rows]
     if not all(isinstance(n, int) and n >= 0 for n in numbers):
         raise ValueError(f"an event holds something else than counts: {item!r}")
-    if len(experts) != len(rows):
-        raise ValueError(f"an event has {len(experts)} experts, but {len(rows)} counts of rows")
+    if not len(experts) == len(rows) == len(hotness):
+        raise ValueError(f"an event has {len(experts)} experts, {len(rows)} counts of rows, {len(hotness)} of hotness")
+    if not all(isinstance(h, float) and 0 <= h < math.inf for h in hotness):
+        raise ValueError(f"an event has a hotness that is none: {hotness!r}")
     if max(experts, default=0) >= groups[group][1]:
         raise ValueError(f"expert {max(experts)} is not among the {groups[group][1]} of layer {groups[group][0]}")
-    return group, tokens, list(experts), list(rows)
+    return group, tokens, list(experts), list(rows), list(hotness)

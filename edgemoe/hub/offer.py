@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 @dataclass(frozen=True)
-class Offer:
+class Offer(ABC):
     """A model that can be had. `bytes` is the size of all its files, `missing` what of it has to be fetched."""
 
     source: str
@@ -38,13 +39,13 @@ class Offer:
     """What else there is, in a repository."""
     ours: bool = True
 
+    @abstractmethod
     def header(self) -> AbstractContextManager[Path]:
         """A file to plan with (see `headers.stand_in`). Raises DownloadError, ModelError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fetch(self, progress: Progress) -> tuple[Path, ...]:
         """All files, the first shard first. Raises DownloadError, WriteError."""
-        raise NotImplementedError
 
     def record(self, paths: tuple[Path, ...], name: str | None) -> Known:
         """What to keep of it in the list of models, under `name` or one made of what it is called."""

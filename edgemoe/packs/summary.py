@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import reprlib
 from dataclasses import dataclass, field
@@ -109,6 +110,17 @@ def summarize(path: str | os.PathLike[str], model: Any | None = None) -> ModelSu
         dense_types=dense_types,
         expert_types=expert_types,
     )
+
+
+def expert_bits(path: str | os.PathLike[str]) -> float | None:
+    """Bits per weight of a whole expert, of the layer that has most; None for a dense model. Raises as `open_model`."""
+    layers: dict[str, list[int]] = {}
+    for tensor in open_model(path).tensors:
+        if tensor.expert:
+            sums = layers.setdefault(tensor.name.split(".")[1], [0, 0])
+            sums[0] += 8 * (sum(tensor.plane_bytes) * tensor.shape[2] or tensor.bytes)
+            sums[1] += math.prod(tensor.shape)
+    return max((bits / weights for bits, weights in layers.values()), default=None)
 
 
 class _Numbers:

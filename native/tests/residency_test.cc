@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <random>
 #include <set>
 #include <stdexcept>
@@ -159,109 +158,6 @@ TEST(EvictionHeap, BehavesLikeAnOrderedSet) {
     heap.remove(lowest);
     ASSERT_FALSE(heap.contains(lowest));
   }
-}
-
-constexpr uint32_t kLayers = 4;
-constexpr uint32_t kExperts = 16;
-const std::vector<uint32_t> kGroups(kLayers, kExperts);
-
-// Every token uses the same `used` experts of every layer: a cycle of used * kLayers planes.
-std::vector<RoutingEvent> cycle(uint32_t tokens, uint32_t used) {
-  std::vector<RoutingEvent> events;
-  for (uint32_t t = 0; t < tokens; ++t) {
-    for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      RoutingEvent event{layer, 1, std::vector<uint32_t>(used), std::vector<uint32_t>(used, 1)};
-      std::iota(event.experts.begin(), event.experts.end(), 0u);
-      events.push_back(event);
-    }
-  }
-  return events;
-}
-
-// Experts drawn with probability falling with their number.
-std::vector<RoutingEvent> skewed(uint32_t tokens, uint32_t used) {
-  std::mt19937 random(33);
-  std::vector<RoutingEvent> events;
-  for (uint32_t t = 0; t < tokens; ++t) {
-    for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      std::set<uint32_t> chosen;
-      while (chosen.size() < used) chosen.insert(std::min(random() % kExperts, random() % kExperts));
-      events.push_back({layer, 1, {chosen.begin(), chosen.end()}, std::vector<uint32_t>(used, 1)});
-    }
-  }
-  return events;
-}
-
-double hit_rate(const std::vector<RoutingEvent>& events, size_t capacity, Ranking ranking, size_t warmup = 0) {
-  const ReplayResult result = replay(events, kGroups, capacity, ranking, 32, warmup);
-  return static_cast<double>(result.hits) / static_cast<double>(result.hits + result.misses);
-}
-
-TEST(Replay, BelowATokensWorkingSetRecencyNeverHitsAndDecayDoes) {
-  const auto events = cycle(200, 8);
-  for (const size_t capacity : {1u, 8u, 16u, 31u}) {
-    EXPECT_EQ(hit_rate(events, capacity, Ranking::kRecency), 0) << capacity;
-  }
-  for (const size_t capacity : {8u, 16u, 31u}) {
-    EXPECT_GT(hit_rate(skewed(200, 8), capacity, Ranking::kDecayed), 0.05) << capacity;
-  }
-}
-
-TEST(Replay, DecayHitsInACycleThatDoesNotFit) {
-  const auto events = cycle(200, 8);
-  for (const size_t capacity : {16u, 24u, 31u}) EXPECT_GT(hit_rate(events, capacity, Ranking::kDecayed), 0) << capacity;
-}
-
-TEST(Replay, ACycleThatFitsMissesOnlyOnce) {
-  const auto events = cycle(10, 8);
-  for (const Ranking ranking : {Ranking::kDecayed, Ranking::kRecency, Ranking::kFrequency}) {
-    const ReplayResult cold = replay(events, kGroups, 32, ranking, 32, 0);
-    EXPECT_EQ(cold.misses, 32u);
-    EXPECT_EQ(cold.hits, 9 * 32u);
-    const ReplayResult warm = replay(events, kGroups, 32, ranking, 32, kLayers);
-    EXPECT_EQ(warm.misses, 0u);
-    EXPECT_EQ(warm.hits, 9 * 32u);
-  }
-}
-
-TEST(Replay, WithoutCapacityNothingHits) {
-  const ReplayResult result = replay(cycle(5, 8), kGroups, 0, Ranking::kDecayed, 32, 0);
-  EXPECT_EQ(result.hits, 0u);
-  EXPECT_EQ(result.misses, 5u * kLayers * 8);
-}
-
-TEST(Replay, OfNothingCountsNothing) {
-  const ReplayResult result = replay({}, kGroups, 4, Ranking::kDecayed, 32, 0);
-  EXPECT_EQ(result.hits + result.misses, 0u);
-}
-
-TEST(Replay, MoreCapacityHitsMoreAndAllOfItMissesEachExpertOnce) {
-  const auto events = skewed(300, 4);
-  // LRU is a stack algorithm: its hits never fall with capacity. The others may dip by chance only a little.
-  for (const Ranking ranking : {Ranking::kRecency, Ranking::kDecayed, Ranking::kFrequency}) {
-    const double slack = ranking == Ranking::kRecency ? 0 : 0.02;
-    double last = 0;
-    for (size_t capacity = 1; capacity <= kLayers * kExperts; capacity += 7) {
-      const double rate = hit_rate(events, capacity, ranking);
-      EXPECT_GE(rate + slack, last) << capacity;
-      last = rate;
-    }
-    EXPECT_LE(replay(events, kGroups, kLayers * kExperts, ranking, 32, 0).misses, kLayers * kExperts);
-  }
-}
-
-TEST(Replay, RowsWeighAnExpertAndLayersHaveSizesOfTheirOwn) {
-  // Expert 4 of the second group serves 50 rows of a batch and outlives those that serve one row.
-  const std::vector<RoutingEvent> events = {
-      {0, 50, {0, 1}, {1, 1}},
-      {1, 50, {4}, {50}},
-      {0, 1, {0, 2}, {1, 1}},
-      {1, 1, {0, 1, 2, 3}, {1, 1, 1, 1}},
-      {1, 1, {4}, {1}},
-  };
-  const ReplayResult result = replay(events, {3, 5}, 2, Ranking::kDecayed, 64, 4);
-  EXPECT_EQ(result.hits, 1u);
-  EXPECT_EQ(replay(events, {3, 5}, 2, Ranking::kRecency, 64, 4).hits, 0u);
 }
 
 }  // namespace

@@ -39,11 +39,13 @@ def write_model(
     n_expert: int = 16,
     n_expert_used: int | None = None,
     split_into: int = 1,
+    pooling: int | None = None,
 ) -> list[Path]:
     """Write a random model of an architecture of ARCHITECTURES and return its files.
 
     The values depend on the seed and on the tensor's name only. Rows that a type's block does not divide take the type
     that llama-quantize would use instead. `mixed` gives gate, up and down different types, which change with the layer.
+    `pooling` makes it an embedding model (1: mean of tokens).
     With `split_into` greater than 1 the files are named like NAME-00001-of-0000N.gguf.
     """
     architecture = ARCHITECTURES[arch]
@@ -56,6 +58,8 @@ def write_model(
         n_vocab=tokenizer.N_VOCAB,
     )
     metadata = architecture.metadata(dims) | tokenizer.metadata()
+    if pooling is not None:
+        metadata[f"{architecture.name}.pooling_type"] = pooling
     expert_types = (expert_type or architecture.expert_type, *(_MIX if mixed else ()))
     types = {t.name: _type_name(t, dense_type, expert_types) for t in architecture.tensors(dims)}
 

@@ -10,8 +10,6 @@ namespace edgemoe {
 namespace {
 
 constexpr int64_t kMostTokensAhead = 4;  // a larger batch routes to most experts anyway
-// A use of a plane that the target asks for counts 1 for keeping it; of another one, this share of what it mends.
-constexpr double kUnwanted = 0.1;
 
 }  // namespace
 
@@ -119,12 +117,8 @@ void Engine::touch(const ExpertGroup& group, const std::vector<RoutedExpert>& ro
   for (size_t i = 0; i < routed.size(); ++i) {
     const ExpertBits& b = _bits[i];
     for (uint32_t level = 0; level < group.levels; ++level) {
-      double weight = static_cast<double>(routed[i].rows.size());
-      if (level >= _wanted[i]) {
-        const double gain = b.hotness * (static_cast<double>(b.errors[level - 1]) - b.errors[level]);
-        const double mends = gain / (_priced ? _price * static_cast<double>(group.plane_bytes[level] + 1) : strictest_target() * sum);
-        weight *= kUnwanted * std::min(1.0, mends) + 1e-6;
-      }
+      const double enough = _priced ? _price * static_cast<double>(group.plane_bytes[level] + 1) : strictest_target() * sum;
+      const double weight = keeping_weight(b, level, _wanted[i], static_cast<double>(routed[i].rows.size()), enough);
       for (const StoredTensor* member : group.members) {
         if (member->live && level < member->levels) uses.push_back({member->plane(b.expert, level), static_cast<float>(weight)});
       }
@@ -143,7 +137,8 @@ bool Engine::enter(const StoredTensor& tensor, const ggml::Tensor* ids, const gg
   if (tensor.group == 0) time_step(ids->ne[1]);
   if (chooses()) choose(group, ids, input, routed);
   if (_observer && _observer->wants(tensor.group)) observe_weights(tensor.group, ids, input, routed);
-  RoutingEvent event{tensor.group, static_cast<uint32_t>(ids->ne[1]), {}, {}};
+  RoutingEvent event{tensor.group, static_cast<uint32_t>(ids->ne[1]), {}, {}, {}};
+  if (_tracing) event.hotness = lookahead().hotness(tensor.group, ids, input, routed);
   uint64_t hits = 0, rows = 0, bytes = 0;
   for (const RoutedExpert& expert : routed) {
     event.experts.push_back(expert.expert);

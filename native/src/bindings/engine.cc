@@ -47,7 +47,9 @@ nb::dict stats(const Engine& engine) {
 
 nb::list take_trace(Engine& engine) {
   nb::list events;
-  for (const RoutingEvent& e : engine.take_trace()) events.append(nb::make_tuple(e.group, e.tokens, nb::cast(e.experts), nb::cast(e.rows)));
+  for (const RoutingEvent& e : engine.take_trace()) {
+    events.append(nb::make_tuple(e.group, e.tokens, nb::cast(e.experts), nb::cast(e.rows), nb::cast(e.hotness)));
+  }
   return events;
 }
 
@@ -143,7 +145,7 @@ void bind_engine(nb::module_& m) {
       .def("take_inputs", &take_inputs, "(names of the tensors, expert, float32 [rows, columns]) seen since the last call.")
       .def("take_weights", &take_weights, "(group, expert, squared router weight of each of these rows), inputs being kept.")
       .def("record_trace", &Engine::record_trace, nb::arg("on"))
-      .def("take_trace", &take_trace, "(group, tokens, experts, rows) of each batch and group since the last call.");
+      .def("take_trace", &take_trace, "(group, tokens, experts, rows, hotness) of each batch and group since the last call.");
 }
 
 }  // namespace edgemoe

@@ -1,4 +1,5 @@
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -7,7 +8,7 @@
 #include "edgemoe/backend/ggml_api.h"
 #include "edgemoe/backend/library_guard.h"
 #include "edgemoe/error.h"
-#include "edgemoe/schedule/residency.h"
+#include "edgemoe/schedule/replay.h"
 #include "edgemoe/store/file.h"
 #include "bindings.h"
 
@@ -42,13 +43,26 @@ void translate(const std::exception_ptr& thrown, void*) {
   }
 }
 
-nb::tuple replay_routing(const std::vector<std::tuple<uint32_t, uint32_t, std::vector<uint32_t>, std::vector<uint32_t>>>& events,
-                         const std::vector<uint32_t>& experts_per_group, size_t capacity, const std::string& policy, double half_life,
-                         size_t warmup) {
+using Events = std::vector<std::tuple<uint32_t, uint32_t, std::vector<uint32_t>, std::vector<uint32_t>, std::vector<double>>>;
+
+std::vector<RoutingEvent> routing_events(const Events& events) {
   std::vector<RoutingEvent> list;
-  for (const auto& [group, tokens, experts, rows] : events) list.push_back({group, tokens, experts, rows});
-  const ReplayResult result = replay(list, experts_per_group, capacity, ranking_from_name(policy), half_life, warmup);
+  for (const auto& [group, tokens, experts, rows, hotness] : events) list.push_back({group, tokens, experts, rows, hotness});
+  return list;
+}
+
+nb::tuple replay_routing(const Events& events, const std::vector<uint32_t>& experts_per_group, size_t capacity, const std::string& policy,
+                         double half_life, size_t warmup) {
+  const ReplayResult result = replay(routing_events(events), experts_per_group, capacity, ranking_from_name(policy), half_life, warmup);
   return nb::make_tuple(result.hits, result.misses);
+}
+
+nb::tuple replay_of_planes(const Events& events, const std::vector<std::pair<std::vector<uint64_t>, std::vector<float>>>& groups,
+                           uint64_t capacity, double target, double half_life, size_t warmup) {
+  std::vector<PlaneGroup> list;
+  for (const auto& [bytes, errors] : groups) list.push_back({bytes, errors});
+  const PlaneReplayResult r = replay_planes(routing_events(events), list, capacity, target, half_life, warmup);
+  return nb::make_tuple(r.bytes_read, r.bytes_used, r.bytes_whole, r.error / static_cast<double>(std::max<uint64_t>(r.events, 1)));
 }
 
 }  // namespace
@@ -81,6 +95,9 @@ NB_MODULE(_native, m) {
       "Throttle or break every later read of this process; without arguments, stop doing so.");
   m.def("replay", &replay_routing, nb::arg("events"), nb::arg("experts_per_group"), nb::arg("capacity"), nb::arg("policy"),
         nb::arg("half_life"), nb::arg("warmup"));
+  m.def("replay_planes", &replay_of_planes, nb::arg("events"), nb::arg("groups"), nb::arg("capacity"), nb::arg("target"),
+        nb::arg("half_life"), nb::arg("warmup"),
+        "(bytes read, used, and used if all planes were; mean error) of groups that are (bytes of each plane, errors by expert and plane).");
   bind_model(m);
   bind_engine(m);
   bind_machine(m);

@@ -6,6 +6,9 @@
 namespace edgemoe {
 namespace {
 
+// A use of a plane that the target asks for counts 1 for keeping it; of another one, this share of what it mends.
+constexpr double kUnwanted = 0.1;
+
 struct Candidate {
   double value;  // a byte
   uint32_t index;
@@ -58,6 +61,12 @@ void choose_planes(const std::vector<ExpertBits>& experts, double target, std::v
 
 void choose_worth(const std::vector<ExpertBits>& experts, double price, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads) {
   choose(experts, planes, reads, [&](double, double value) { return value >= price; });
+}
+
+double keeping_weight(const ExpertBits& expert, uint32_t plane, uint32_t wanted, double rows, double enough) {
+  if (plane < wanted) return rows;
+  const double gain = expert.hotness * (static_cast<double>(expert.errors[plane - 1]) - expert.errors[plane]);
+  return rows * (kUnwanted * std::min(1.0, gain / enough) + 1e-6);
 }
 
 }  // namespace edgemoe

@@ -90,33 +90,4 @@ void EvictionHeap::update(uint32_t plane, double key) {
   }
 }
 
-ReplayResult replay(const std::vector<RoutingEvent>& events, const std::vector<uint32_t>& experts_per_group,
-                    size_t capacity, Ranking ranking, double half_life, size_t warmup) {
-  std::vector<uint32_t> first(experts_per_group.size() + 1, 0);
-  for (size_t g = 0; g < experts_per_group.size(); ++g) first[g + 1] = first[g] + experts_per_group[g];
-  Popularity popularity(first.back(), ranking, half_life);
-  EvictionHeap resident(first.back());
-  ReplayResult result;
-  double tokens = 0;
-  uint64_t order = 0;
-  for (size_t i = 0; i < events.size(); ++i) {
-    const RoutingEvent& event = events[i];
-    if (event.group == 0) tokens += event.tokens;
-    const bool counted = i >= warmup;
-    for (size_t k = 0; k < event.experts.size(); ++k) {
-      const uint32_t plane = first[event.group] + event.experts[k];
-      const bool hit = resident.contains(plane);
-      if (counted) ++(hit ? result.hits : result.misses);
-      popularity.touch(plane, event.rows[k], ranking == Ranking::kRecency ? static_cast<double>(++order) : tokens);
-      if (hit) {
-        resident.update(plane, popularity.key(plane));
-      } else if (capacity > 0) {
-        if (resident.size() == capacity) resident.remove(resident.lowest());
-        resident.push(plane, popularity.key(plane));
-      }
-    }
-  }
-  return result;
-}
-
 }  // namespace edgemoe

@@ -39,4 +39,9 @@ void choose_planes(const std::vector<ExpertBits>& experts, double target, std::v
 /// bytes (Lagrange).
 void choose_worth(const std::vector<ExpertBits>& experts, double price, std::vector<uint8_t>* planes, std::vector<PlaneRead>* reads);
 
+/// @brief How much a use of an expert by `rows` rows counts for keeping one of its planes: `rows` where the plane is `wanted` (of
+/// the first so many that are worth waiting for), else a small share, in proportion to what it mends of `enough`, the fall of
+/// sum h_e eps_e from which on it would be wanted.
+double keeping_weight(const ExpertBits& expert, uint32_t plane, uint32_t wanted, double rows, double enough);
+
 }  // namespace edgemoe

@@ -77,16 +77,7 @@ struct RoutingEvent {
   uint32_t tokens = 0;
   std::vector<uint32_t> experts;
   std::vector<uint32_t> rows;
+  std::vector<double> hotness;  ///< of each expert: the squared router weights of its rows, summed
 };
-
-struct ReplayResult {
-  uint64_t hits = 0;
-  uint64_t misses = 0;
-};
-
-/// @brief Replays recorded routing against a cache of `capacity` experts.
-/// @param experts_per_group experts of each group; @param warmup events that fill the cache but are not counted.
-ReplayResult replay(const std::vector<RoutingEvent>& events, const std::vector<uint32_t>& experts_per_group,
-                    size_t capacity, Ranking ranking, double half_life, size_t warmup);
 
 }  // namespace edgemoe

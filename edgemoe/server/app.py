@@ -1,0 +1,98 @@
+"""The ASGI application: the APIs' routers, one way for errors, and who may call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from edgemoe import __version__
+from edgemoe.errors import EdgeMoEError
+from edgemoe.server import anthropic_api, health, metrics, ollama_api, openai_api, page
+from edgemoe.server.door import Door
+from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
+from edgemoe.server.service import Service
+from edgemoe.server.traffic import Counted, Traffic
+
+logger = logging.getLogger("edgemoe.server")
+
+APIS = (anthropic_api, ollama_api, openai_api)
+"""Modules with `router`, `PATHS` (prefixes of theirs) and `error_body`; the last one's errors serve all other paths."""
+
+
+def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The application that serves `service`, and closes it when it ends.
+
+    With an `api_key` every request needs it, but not /health and the files of the page. Without one, only requests to
+    this machine's own name are answered, and to `hosts`: a web page elsewhere must not reach the server through a name
+    that it controls.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.close()
+
+    # FastAPI's own pages about the schema load their scripts from another host, and are left out.
+    app = FastAPI(
+        title="edgemoe",
+        version=__version__,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.state.traffic = Traffic()
+    for api in (*APIS, health, metrics, page):
+        app.include_router(api.router)
+    _handle_errors(app)
+    app.add_middleware(Door, api_key=api_key, hosts=hosts, refuse=error_response)
+    app.add_middleware(Counted, traffic=app.state.traffic)
+    return app
+
+
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        return error_response(request.url.path, _explained(error))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        kinds = {404: NotFound, 405: WrongMethod, 413: TooLarge}
+        found = kinds.get(error.status_code, RequestError)(f"{request.method} {request.url.path}: {error.detail}")
+        response = error_response(request.url.path, found)
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        found = as_request_error(error)
+        if isinstance(found, Failed):
+            logger.error("%s: %s", request.url.path, found, exc_info=None if isinstance(error, EdgeMoEError) else error)
+        return error_response(request.url.path, found)
+
+    app.add_exception_handler(EdgeMoEError, failed)  # the other one raises errors again when they are answered
+
+
+def error_response(path: str, error: RequestError) -> JSONResponse:
+    """`error` as the API of `path` says it."""
+    api = next((api for api in APIS if path.startswith(api.PATHS)), APIS[-1])
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
+    return JSONResponse(api.error_body(error), error.status, headers)
+
+
+def _explained(error: RequestValidationError) -> RequestError:
+    """The first thing that is wrong, and where."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "json_invalid":
+        return RequestError(f"the body is no JSON: {first.get('ctx', {}).get('error', first['msg'])}")
+    message = first["msg"].removeprefix("Value error, ")
+    return RequestError(f"{place}: {message}" if place else message, param=place or None)

@@ -1,0 +1,115 @@
+"""Embeddings, by models that were trained for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgemoe.errors import EdgeMoEError
+from edgemoe.packs.summary import open_model
+from edgemoe.server.errors import RequestError, TooLong
+from edgemoe.server.snapshot import ModelState
+
+if TYPE_CHECKING:
+    from edgemoe.llama import Llama
+
+_POOLINGS = (1, 2, 3)
+"""Of `ARCHITECTURE.pooling_type`, as llama.cpp numbers them: mean, first token, last token."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors of texts, in order, and how many tokens the texts have."""
+
+    model: str
+    vectors: list[list[float]]
+    tokens: int
+
+
+def makes_embeddings(path: str | Path) -> bool:
+    """Whether a model file says that its tokens are pooled to one vector."""
+    metadata = open_model(path).metadata()
+    return metadata.get(f"{metadata.get('general.architecture')}.pooling_type") in _POOLINGS
+
+
+class Embedder:
+    """A loaded embedding model. It computes one request at a time; `close` waits for that."""
+
+    def __init__(self, llm: Llama) -> None:
+        """`llm` was opened with embedding=True."""
+        self.llm = llm
+        self.last_used = time.monotonic()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._asked = 0
+
+    def embed(self, texts: Sequence[str | list[int]]) -> tuple[list[list[float]], int]:
+        """Vectors of length 1, and the number of tokens.
+
+        Raises:
+            TooLong: a text has more tokens than the model takes.
+        """
+        words = [t if isinstance(t, str) else self.llm.detokenize(t).decode("utf-8", "replace") for t in texts]
+        self._asked += 1
+        try:
+            with self._lock:
+                if self._closed:
+                    raise EdgeMoEError("the model was unloaded: try again")
+                self._check(words)
+                vectors, tokens = self.llm.embed(words, normalize=True, truncate=False, return_count=True)
+        finally:
+            self._asked -= 1
+            self.last_used = time.monotonic()
+        return [[float(value) for value in vector] for vector in vectors], tokens
+
+    def _check(self, texts: Sequence[str]) -> None:
+        for text in texts:
+            count = len(self.llm.tokenize(text.encode("utf-8", "replace")))
+            if count > self.llm.n_batch:
+                raise TooLong(
+                    f"a text has {count} tokens, and the model takes {self.llm.n_batch}: shorten it", param="input"
+                )
+            if count == 0:
+                raise RequestError("a text is empty", param="input")
+
+    def stats(self) -> Any:
+        """The model's counters."""
+        return self.llm.stats()
+
+    def set_memory(self, memory: int | str | None) -> None:
+        """Changes the budget, as `Llama.set_memory`."""
+        self.llm.set_memory(memory)
+
+    def describe(self, state: ModelState) -> ModelState:
+        """`state` with what only a loaded model has."""
+        waiting = max(0, self._asked - 1)
+        return replace(
+            state,
+            parallel=1,
+            ctx=self.llm.n_batch,
+            active=self._asked - waiting,
+            waiting=waiting,
+            idle_seconds=None if self._asked else time.monotonic() - self.last_used,
+            stats=self.llm.stats(),
+            resident_bits=self.llm.resident_bits(),
+        )
+
+    @property
+    def works(self) -> bool:
+        """Whether it can compute."""
+        return not self._closed
+
+    def end(self) -> None:
+        """Nothing is computed from now on."""
+        self._closed = True
+        self.llm.cancel()
+
+    def close(self) -> None:
+        """Unloads the model."""
+        self.end()
+        with self._lock:
+            self.llm.close()

@@ -1,0 +1,77 @@
+"""Answers of the model "auto": the router chooses who gives them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgemoe.assistant import Answer, Assistant
+from edgemoe.conversation import Message
+from edgemoe.routing.policy import Decision
+from edgemoe.server import local
+from edgemoe.server.errors import RequestError
+from edgemoe.server.reply import Progress, Reply
+from edgemoe.server.requests import Piece, Request
+from edgemoe.server.settings import AUTO
+
+if TYPE_CHECKING:
+    from edgemoe.server.service import Service
+
+
+async def answer(service: Service, assistant: Assistant, request: Request) -> Reply:
+    """Has the assistant answer. What only a local model can do (schemas, tools, log-probabilities) stays here."""
+    messages = _messages(request)
+    if request.schema is not None or request.tools or request.logprobs is not None or request.quality is not None:
+        return await _here(service, assistant, request, messages)
+    options = dict(request.sampling) | {"stop": list(request.stop) or None, "max_tokens": request.max_tokens}
+    options = {key: value for key, value in options.items() if value is not None and key != "logit_bias"}
+    given = await service.in_thread(lambda: assistant.reply(messages, private=request.private, **options))
+    reply = Reply(AUTO, Progress(asked=time.monotonic()), given.cancel)
+    reply.decision = given.decision
+    threading.Thread(target=_deliver, args=(given, reply), name="edgemoe-answer", daemon=True).start()
+    return reply
+
+
+async def _here(service: Service, assistant: Assistant, request: Request, messages: list[Message]) -> Reply:
+    decision: Decision = await service.in_thread(lambda: assistant.decide(messages, local_only=True))
+    if decision.target is None:
+        raise RequestError(decision.refusal or assistant.config.refusal)
+    reply = await local.answer(service, decision.target, replace(request, model=decision.target))
+    reply.model, reply.decision = AUTO, decision
+    return reply
+
+
+def _deliver(given: Answer, reply: Reply) -> None:
+    """On a thread of its own: from the assistant's pieces to the reply's."""
+    try:
+        with closing(given):
+            for text in given:
+                if reply.progress.first_token is None:
+                    reply.progress.first_token = time.monotonic()
+                reply.deliver(Piece(text))
+    except BaseException as error:
+        _take_account(given, reply)
+        reply.deliver(error)
+        return
+    _take_account(given, reply)
+    reply.deliver(Piece(finish_reason=given.finish_reason or "stop"))
+
+
+def _take_account(given: Answer, reply: Reply) -> None:
+    reply.answered_by, reply.notes, reply.cost = list(given.answered_by), list(given.notes), given.cost
+    local_route = given.decision.route == "local"
+    reply.escalated = local_route and given.answered_by[-1:] not in ([], [given.decision.target])
+    if given.usage is not None:
+        reply.progress.prompt_tokens = given.usage.prompt_tokens
+        reply.progress.completion_tokens = given.usage.completion_tokens
+
+
+def _messages(request: Request) -> list[Message]:
+    if request.messages:
+        return [dict(message) for message in request.messages]
+    if not isinstance(request.prompt, str):
+        raise RequestError("the model 'auto' needs a prompt that is text, not tokens", param="prompt")
+    return [{"role": "user", "content": request.prompt}]
