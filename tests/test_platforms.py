@@ -16,8 +16,9 @@ PACK = ROOT / "models/tinystories-moe.mwq.gguf"
 PROGRAM = f"""
 import edgemoe
 
-with edgemoe.Llama({str(PACK)!r}, n_ctx=128, verbose=False) as model:
-    print(model("Once upon a time", max_tokens=12, temperature=0)["choices"][0]["text"])
+model = edgemoe.Llama({str(PACK)!r}, n_ctx=128, verbose=False)
+print(model("Once upon a time", max_tokens=12, temperature=0)["choices"][0]["text"])
+model.close()
 """
 
 
