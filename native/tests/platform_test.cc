@@ -104,7 +104,7 @@ TEST(TemporaryStreamTest, SaysWhatFailed) {
   Numbers broken(4500000);
   EXPECT_THROW(open_stream(broken), IoError);
   Numbers source;
-  const Variable folder("TMPDIR", "/nonexistent");
+  const Variable folder("TMPDIR", "/proc/no-such-folder");
   try {
     open_stream(source);
     FAIL() << "a temporary file in a folder that does not exist";
