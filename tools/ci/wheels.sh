@@ -5,7 +5,8 @@
 #
 #   tools/ci/wheels.sh [build folder]
 #
-# PYTHON  Python 3.12 or later with its headers and with venv (python3); the wheels serve it and what follows
+# PYTHON          Python 3.12 or later with its headers and with venv (python3); the wheels serve it and what follows
+# PIP_FIND_LINKS  a folder with a wheel of llama-cpp-python, which is compiled for the fresh environment otherwise
 set -euo pipefail
 
 source_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -66,9 +67,9 @@ fi
 
 echo "== in a fresh environment"
 "$python" -m venv "$build_dir/fresh"
-"$build_dir/fresh/bin/pip" install --quiet "$here"
+"$build_dir/fresh/bin/pip" install --quiet --prefer-binary "$here"
 cd "$build_dir/fresh"
 unset PYTHONPATH
 bin/edgemoe chat --memory 300MiB --max-tokens 16 -p "Once upon a time"
 bin/python -c 'import time; t = time.perf_counter(); import edgemoe; print(f"import edgemoe: {time.perf_counter() - t:.3f} s")'
-du -sh lib/python*/site-packages/edgemoe lib/python*/site-packages | sed "s|lib/.*site-packages|site-packages|"
+du -sm lib/python*/site-packages
