@@ -51,12 +51,14 @@ def rss() -> int:
 def held_memory() -> int:
     """Bytes that this process holds and nobody else can have: also what was swapped out, but no pages of files.
 
-    Where the system does not tell (it is not Linux), the resident set.
+    On macOS the footprint, on Windows private bytes; the resident set where the system does not tell.
     """
     try:
         text = (_PROC / "self/status").read_text()
     except OSError:
-        return rss()
+        from edgemoe import _native
+
+        return _native.held_memory() or rss()
     return sum(int(size) for size in re.findall(r"^(?:RssAnon|RssShmem|VmSwap):\s*(\d+) kB", text, re.MULTILINE)) * 1024
 
 

@@ -115,6 +115,16 @@ finally:
     assert done.stderr.strip() == "False"
 
 
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = """
+import sys
+import edgemoe
+print(sorted({"llama_cpp", "numpy", "onnxruntime", "rich", "edgemoe._native"} & set(sys.modules)))
+"""
+    done = python("-c", code)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr[-2000:]
+
+
 def test_the_entry_point_is_the_command_line() -> None:
     from edgemoe.cli import main
 

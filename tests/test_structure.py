@@ -23,7 +23,7 @@ PYTHON = {
     "__main__": {"cli"},
     "errors": set(),
     "arguments": set(),
-    "machine": set(),
+    "machine": {"_native"},
     "sizes": {"errors"},
     "files": {"errors"},
     "default_model": {"errors"},
@@ -59,12 +59,13 @@ PYTHON = {
 NATIVE_ROOMS = {
     "kernels": set(),
     "codec": {"kernels"},
-    "store": set(),
+    "platform": set(),  # the only one that knows which system this is
+    "store": {"platform"},
     "routing": set(),
     "schedule": set(),
-    "cache": {"store", "schedule"},
-    "backend": {"cache", "store", "schedule", "kernels"},
-    "bindings": {"backend", "cache", "store", "schedule", "kernels", "codec", "routing"},
+    "cache": {"platform", "store", "schedule"},
+    "backend": {"platform", "cache", "store", "schedule", "kernels"},
+    "bindings": {"platform", "backend", "cache", "store", "schedule", "kernels", "codec", "routing"},
 }
 KNOW_GGML = {"backend", "bindings"}  # bindings only through the headers of backend
 KNOW_PYTHON = {"bindings"}

@@ -13,7 +13,7 @@ using testing::RandomFile;
 
 class CopyReaderTest : public ::testing::Test {
  protected:
-  const RandomFile _content{300'007, 21};
+  const RandomFile _content{74 * kBlock + 7, 21};
   const RandomFile _other{5'000, 22};
   const File _file{_content.path()};
   const File _other_file{_other.path(), false};
@@ -89,7 +89,7 @@ TEST_F(CopyReaderTest, AFailureInTheMiddleIsReportedAfterAllReadsHaveEnded) {
   ReadPool pool(4);
   CopyReader reader(pool, kBlock);
   for (uint64_t limit = 1; limit < 40 * kBlock; limit += 7 * kBlock) {
-    std::vector<uint8_t> bytes(200'000);
+    std::vector<uint8_t> bytes(48 * kBlock);
     {
       const FaultGuard guard(testing::failing_after(limit));
       EXPECT_THROW(reader.read({{&_file, 1, bytes.size(), bytes.data()}}), IoError);

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Builds kernels_test and routing_test for 64-bit ARM with a cross compiler and runs them under qemu: on a processor with all
-# extensions, and on one without matrix products of bytes. On a machine that is ARM itself there is nothing to do: native.sh has run the tests.
+# Builds native tests for 64-bit ARM with a cross compiler and runs them under qemu: files, memory and the cache once, kernels_test
+# and routing_test on a processor with all extensions, on one without matrix products of bytes, and on one with neither these nor
+# dot products. On a machine that is ARM itself there is nothing to do: native.sh has run the tests.
 #
 #   tools/ci/arm64.sh [build folder]
 set -euo pipefail
 
 source_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 build_dir="${1:-build/native-tests}/arm64"
+once=(platform_test store_test schedule_test codec_test)
+everywhere=(kernels_test routing_test)
 jobs="$(getconf _NPROCESSORS_ONLN)"
 
 fail() {
@@ -46,11 +49,16 @@ cmake --build "$build_dir/googletest" -j "$jobs" --target install
 # Tests are discovered when ctest runs, since what is built does not run here by itself.
 cross_build "$source_dir" "$build_dir/edgemoe" -DEDGEMOE_PYTHON=OFF -DEDGEMOE_TESTS=ON -DCMAKE_CXX_FLAGS=-Werror \
   -DCMAKE_PREFIX_PATH="$build_dir/installed" -DCMAKE_GTEST_DISCOVER_TESTS_DISCOVERY_MODE=PRE_TEST
-cmake --build "$build_dir/edgemoe" -j "$jobs" --target kernels_test routing_test
+cmake --build "$build_dir/edgemoe" -j "$jobs" --target "${once[@]}" "${everywhere[@]}"
 
-for cpu in max neoverse-n1; do
-  echo "== arm64, $cpu"
-  for name in kernels_test routing_test; do
-    qemu-aarch64 -cpu "$cpu" -L /usr/aarch64-linux-gnu "$build_dir/edgemoe/native/tests/$name" --gtest_brief=1
+# emulated CPU TEST...
+emulated() {
+  echo "== arm64, $1"
+  for name in "${@:2}"; do
+    qemu-aarch64 -cpu "$1" -L /usr/aarch64-linux-gnu "$build_dir/edgemoe/native/tests/$name" --gtest_brief=1
   done
-done
+}
+
+emulated max "${once[@]}" "${everywhere[@]}"
+emulated neoverse-n1 "${everywhere[@]}"
+emulated cortex-a53 "${everywhere[@]}"

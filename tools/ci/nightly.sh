@@ -45,6 +45,11 @@ fuzz() { # ten minutes of libFuzzer
   PYTHON="$python" tools/ci/fuzz.sh 600 build/native-tests
 }
 
+cross() { # the native library for macOS and Windows, compiled
+  .venv/bin/pip install --quiet ".[cross]"
+  PYTHON="$python" tools/ci/cross.sh build/native-tests
+}
+
 synthetic() { # the model that the steps below use
   [ -f "$model" ] || "$python" tools/synthesize_moe.py "$model"
 }
@@ -76,7 +81,7 @@ disk() { # what of the disk's speed is used
   "$python" tools/io_bound.py "$model" --text "$text"
 }
 
-steps=(desktop page load schema flipped fuzz synthetic packs budget stock limits disk)
+steps=(desktop page load schema flipped fuzz cross synthetic packs budget stock limits disk)
 [ $# = 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
   [ "$(type -t "$step")" = function ] || { echo "nightly.sh: there is no step '$step'" >&2; exit 2; }

@@ -1,5 +1,3 @@
-#include <sys/mman.h>
-
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -10,6 +8,7 @@
 #include "edgemoe/backend/execution.h"
 #include "edgemoe/backend/ggml_api.h"
 #include "edgemoe/error.h"
+#include "edgemoe/platform/memory.h"
 
 namespace edgemoe {
 namespace {
@@ -29,9 +28,9 @@ constexpr size_t kAlignment = 64;
 void free_buffer(ggml::Buffer* buffer) {
   std::unique_ptr<BufferContext> held(context(buffer));
   if (held->engine) {
-    ::munmap(held->base, held->size);
+    platform::unreserve(held->base, held->size);
   } else {
-    std::free(held->base);
+    platform::aligned_free(held->base);
   }
 }
 
@@ -83,13 +82,11 @@ ggml::Buffer* alloc_buffer(ggml::BufferType* type, size_t size) {
   held->engine = Engine::loading();
   held->size = size == 0 ? kAlignment : size;
   if (held->engine) {
-    void* address = ::mmap(nullptr, held->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (address == MAP_FAILED) return nullptr;
-    held->base = static_cast<uint8_t*>(address);
+    held->base = static_cast<uint8_t*>(platform::reserve(held->size));
   } else {
-    held->base = static_cast<uint8_t*>(std::aligned_alloc(kAlignment, align_up(held->size, kAlignment)));
-    if (!held->base) return nullptr;
+    held->base = static_cast<uint8_t*>(platform::aligned_alloc(kAlignment, align_up(held->size, kAlignment)));
   }
+  if (!held->base) return nullptr;
   return ggml::api().ggml_backend_buffer_init(type, buffer_interface(), held.release(), size);
 }
 

@@ -1,8 +1,5 @@
 #include "edgemoe/backend/engine.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -11,6 +8,7 @@
 
 #include "edgemoe/backend/ggml_api.h"
 #include "edgemoe/error.h"
+#include "edgemoe/platform/memory.h"
 
 namespace edgemoe {
 namespace {
@@ -214,12 +212,10 @@ void Engine::note_compute_buffer(const ggml::Buffer* buffer) {
 }
 
 void Engine::release_compute() {
-#if defined(MADV_DONTNEED) && defined(__linux__)
-  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  const uint64_t page = platform::page_size();
   const uint64_t begin = align_up(reinterpret_cast<uintptr_t>(_compute_base), page);
   const uint64_t end = align_down(reinterpret_cast<uintptr_t>(_compute_base) + _compute_size, page);
-  if (_compute_base && begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-#endif
+  if (_compute_base && begin < end) platform::discard(reinterpret_cast<void*>(begin), end - begin);
   forget_compute_buffer();
 }
 

@@ -1,10 +1,9 @@
 #include "edgemoe/backend/ggml_api.h"
 
-#include <dlfcn.h>
-
 #include <string>
 
 #include "edgemoe/error.h"
+#include "edgemoe/platform/library.h"
 
 namespace edgemoe::ggml {
 namespace {
@@ -23,7 +22,7 @@ void expect(bool holds, const std::string& what) {
 void bind_api(void* handle) {
   Api found;
   const auto take = [handle](const char* name) {
-    void* symbol = ::dlsym(handle, name);
+    void* symbol = platform::find_symbol(handle, name);
     if (!symbol) throw Error(std::string("the installed llama-cpp-python has no function ") + name);
     return symbol;
   };

@@ -1,12 +1,12 @@
 #include "edgemoe/backend/virtual_file.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "edgemoe/error.h"
+#include "edgemoe/platform/memory.h"
+#include "edgemoe/platform/thread.h"
 
 namespace edgemoe {
 namespace {
@@ -16,26 +16,6 @@ constexpr uint64_t kWindow = 8 * kLoadPiece;
 constexpr size_t kAhead = 3;
 constexpr size_t kWindows = 2 * (kAhead + 1);  // more than are in use, being read and waiting together
 constexpr size_t kStreamBuffer = 64 << 10;
-
-#if defined(__APPLE__)
-std::FILE* open_stream(VirtualFile* file) {
-  return ::funopen(
-      file, [](void* cookie, char* dst, int n) { return static_cast<int>(static_cast<VirtualFile*>(cookie)->read(dst, n)); },
-      nullptr,
-      [](void* cookie, fpos_t offset, int whence) -> fpos_t { return static_cast<VirtualFile*>(cookie)->seek(offset, whence); },
-      nullptr);
-}
-#else
-std::FILE* open_stream(VirtualFile* file) {
-  cookie_io_functions_t functions{};
-  functions.read = [](void* cookie, char* dst, size_t n) -> ssize_t { return static_cast<VirtualFile*>(cookie)->read(dst, n); };
-  functions.seek = [](void* cookie, off64_t* offset, int whence) -> int {
-    *offset = static_cast<VirtualFile*>(cookie)->seek(*offset, whence);
-    return *offset < 0 ? -1 : 0;
-  };
-  return ::fopencookie(file, "rb", functions);
-}
-#endif
 
 }  // namespace
 
@@ -51,27 +31,45 @@ VirtualFile::VirtualFile(const ModelFile& model, bool with_vocabulary, const std
     _reader = std::make_unique<CopyReader>(*pool, kLoadPiece);
     _windows.resize(std::min<size_t>(kWindows, _layout.size / kWindow + 1));
     const size_t bytes = _windows.size() * kWindow;
-    void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw IoError(std::string("cannot get memory to load with: ") + std::strerror(errno));
-    _memory = {memory, [bytes](void* p) { ::munmap(p, bytes); }};
+    void* memory = platform::map(bytes);
+    if (!memory) throw IoError(std::string("cannot get memory to load with: ") + std::strerror(errno));
+    _memory = {memory, [bytes](void* p) { platform::unreserve(p, bytes); }};
     for (size_t i = 0; i < _windows.size(); ++i) _windows[i].bytes = static_cast<uint8_t*>(memory) + i * kWindow;
   }
-  _stream = open_stream(this);
-  if (!_stream) throw IoError(std::string("cannot open a stream: ") + std::strerror(errno));
-  std::setvbuf(_stream, _stream_buffer.data(), _IOFBF, _stream_buffer.size());
   if (pool) _filler = std::thread([this] { fill_requested(); });
+  try {
+    _stream = platform::open_stream(*this);
+  } catch (const IoError&) {
+    stop_filling();
+    if (!_error.empty()) throw IoError(_error);
+    throw;
+  } catch (...) {
+    stop_filling();
+    throw;
+  }
+  std::setvbuf(_stream, _stream_buffer.data(), _IOFBF, _stream_buffer.size());
 }
 
 VirtualFile::~VirtualFile() {
-  if (_filler.joinable()) {
-    {
-      std::lock_guard lock(_mutex);
-      _closing = true;
-    }
-    _changed.notify_all();
-    _filler.join();
-  }
+  stop_filling();
   std::fclose(_stream);
+}
+
+void VirtualFile::stop_filling() {
+  if (!_filler.joinable()) return;
+  {
+    std::lock_guard lock(_mutex);
+    _closing = true;
+  }
+  _changed.notify_all();
+  _filler.join();
+}
+
+uint64_t VirtualFile::next_content(uint64_t position) const {
+  if (position < _layout.header.size()) return position;
+  auto segment = segment_behind(position);
+  while (segment != _segments.end() && !segment->tensor) ++segment;
+  return segment == _segments.end() ? _layout.size : std::max(position, segment->start);
 }
 
 int64_t VirtualFile::seek(int64_t offset, int whence) {
@@ -108,6 +106,7 @@ void VirtualFile::fill(Window* window) {
 }
 
 void VirtualFile::fill_requested() {
+  platform::serve_computation();
   std::unique_lock lock(_mutex);
   while (true) {
     _changed.wait(lock, [this] { return _closing || !_requested.empty(); });

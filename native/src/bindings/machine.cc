@@ -10,6 +10,8 @@
 #include <random>
 
 #include "edgemoe/error.h"
+#include "edgemoe/platform/memory.h"
+#include "edgemoe/platform/process.h"
 #include "edgemoe/store/read_pool.h"
 #include "bindings.h"
 
@@ -47,7 +49,7 @@ double read_speed(const std::string& path, int threads, size_t length, size_t co
   std::mt19937_64 random(seed);
   const uint64_t places = (file.size() - length) / kBlock + 1;
   const size_t slots = static_cast<size_t>(threads) * 2;
-  std::unique_ptr<uint8_t, void (*)(void*)> memory(static_cast<uint8_t*>(std::aligned_alloc(kBlock, slots * length)), std::free);
+  std::unique_ptr<uint8_t, void (*)(void*)> memory(static_cast<uint8_t*>(platform::aligned_alloc(kBlock, slots * length)), platform::aligned_free);
   std::vector<Read> reads;
   Countdown countdown(count);
   for (size_t i = 0; i < count; ++i) {
@@ -83,6 +85,10 @@ std::vector<std::string> cpu_features() {
 void bind_machine(nb::module_& m) {
   m.def("read_speed", &read_speed, nb::arg("path"), nb::arg("threads"), nb::arg("length"), nb::arg("count"), nb::arg("seed") = 1,
         nb::call_guard<nb::gil_scoped_release>(), "Bytes per second of random unbuffered reads; `length` is a multiple of 4096.");
+  m.def("page_size", &platform::page_size, "Bytes of a page, or what EDGEMOE_PAGE_SIZE says.");
+  m.def("resident_memory", [] { return platform::process_memory().resident; });
+  m.def("held_memory", [] { return platform::process_memory().held; },
+        "Bytes that nobody else can have: without pages of files, with what was swapped out or compressed; 0 where nothing tells.");
   m.def("cpu_features", &cpu_features);
 }
 

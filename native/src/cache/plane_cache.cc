@@ -8,7 +8,7 @@
 namespace edgemoe {
 namespace {
 
-uint64_t slot_bytes(const Plane& plane) { return align_up(plane.offset % kBlock + plane.length, kBlock); }
+uint64_t slot_bytes(const Plane& plane) { return align_up(in_block(plane.offset) + plane.length, kBlock); }
 
 std::vector<uint64_t> all_slot_bytes(const std::vector<Plane>& planes) {
   std::vector<uint64_t> sizes;
@@ -114,7 +114,7 @@ CacheStats PlaneCache::stats() const {
 }
 
 const uint8_t* PlaneCache::data(uint32_t plane) const {
-  return _arena.slot(_arena.class_of(plane), _states[plane].slot) + _planes[plane].offset % kBlock;
+  return _arena.slot(_arena.class_of(plane), _states[plane].slot) + in_block(_planes[plane].offset);
 }
 
 void PlaneCache::pin(uint32_t plane) {

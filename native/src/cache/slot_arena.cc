@@ -1,14 +1,12 @@
 #include "edgemoe/cache/slot_arena.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
 
 #include "edgemoe/error.h"
+#include "edgemoe/platform/memory.h"
 #include "edgemoe/store/file.h"
 
 namespace edgemoe {
@@ -16,15 +14,11 @@ namespace {
 
 constexpr size_t kHugePage = 2u << 20;
 
-size_t reserved_bytes(const SlotArena::SizeClass& c) { return c.bytes * c.planes + kHugePage; }
+// Whole pages behind the last slot, and room to begin at a huge page.
+size_t reserved_bytes(const SlotArena::SizeClass& c) { return align_up(c.bytes * c.planes, kHugePage) + kHugePage; }
 
-uint64_t page_size() { return static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)); }
-
-uint8_t* reserve(void* where, size_t bytes) {
-  const int fixed = where == nullptr ? 0 : MAP_FIXED;
-  void* address = ::mmap(where, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
-  if (address == MAP_FAILED) throw BudgetError(std::string("cannot reserve addresses for the plane cache: ") + std::strerror(errno));
-  return static_cast<uint8_t*>(address);
+[[noreturn]] void fail_to_reserve() {
+  throw BudgetError(std::string("cannot reserve addresses for the plane cache: ") + std::strerror(errno));
 }
 
 }  // namespace
@@ -45,13 +39,14 @@ SlotArena::SlotArena(const std::vector<uint64_t>& slot_bytes) : _class_of(slot_b
     _class_of[p] = c;
   }
   for (SizeClass& c : _classes) {
-    c.mapping = reserve(nullptr, reserved_bytes(c));
+    c.mapping = static_cast<uint8_t*>(platform::reserve(reserved_bytes(c)));
+    if (!c.mapping) fail_to_reserve();
     c.base = reinterpret_cast<uint8_t*>(align_up(reinterpret_cast<uintptr_t>(c.mapping), kHugePage));
   }
 }
 
 SlotArena::~SlotArena() {
-  for (SizeClass& c : _classes) ::munmap(c.mapping, reserved_bytes(c));
+  for (SizeClass& c : _classes) platform::unreserve(c.mapping, reserved_bytes(c));
 }
 
 size_t SlotArena::minimum_bytes() const {
@@ -97,12 +92,10 @@ std::vector<uint32_t> SlotArena::divide(size_t bytes) const {
 void SlotArena::grow(uint32_t size_class, uint32_t count) {
   SizeClass& c = _classes[size_class];
   if (count <= c.slots) return;
-  if (::mprotect(c.base, align_up(c.bytes * count, page_size()), PROT_READ | PROT_WRITE) != 0) {
+  if (!platform::commit(c.base, align_up(c.bytes * count, platform::page_size()))) {
     throw BudgetError("the system refuses " + std::to_string(c.bytes * count) + " bytes for the plane cache: " + std::strerror(errno));
   }
-#if defined(MADV_HUGEPAGE)
-  ::madvise(c.base, align_down(c.bytes * count, kHugePage), MADV_HUGEPAGE);
-#endif
+  platform::want_huge_pages(c.base, align_down(c.bytes * count, kHugePage));
   for (uint32_t s = count; s-- > c.slots;) c.free.push_back(s);
   c.slots = count;
 }
@@ -111,9 +104,9 @@ void SlotArena::shrink(uint32_t size_class, uint32_t count) {
   SizeClass& c = _classes[size_class];
   if (count >= c.slots) return;
   c.free.erase(std::remove_if(c.free.begin(), c.free.end(), [count](uint32_t s) { return s >= count; }), c.free.end());
-  const uint64_t kept = align_up(c.bytes * count, page_size());
-  const uint64_t end = align_up(c.bytes * c.slots, page_size());
-  if (kept < end) reserve(c.base + kept, end - kept);  // mapping the range anew gives its memory back
+  const uint64_t kept = align_up(c.bytes * count, platform::page_size());
+  const uint64_t end = align_up(c.bytes * c.slots, platform::page_size());
+  if (kept < end && !platform::decommit(c.base + kept, end - kept)) fail_to_reserve();
   c.slots = count;
 }
 

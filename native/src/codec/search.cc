@@ -36,7 +36,11 @@ EDGEMOE_INLINE int chosen_row(const Search& search, const float* values, const f
 EDGEMOE_VARIANT(plain, 4, )
 #if defined(__x86_64__)
 EDGEMOE_VARIANT(avx2, 8, __attribute__((target("avx2"))))
+#if defined(__clang__)  // has no such preference for a function; vectors of that width are used by their type
+EDGEMOE_VARIANT(avx512, 16, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"))))
+#else
 EDGEMOE_VARIANT(avx512, 16, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#endif
 #endif
 #undef EDGEMOE_VARIANT
 

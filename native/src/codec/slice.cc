@@ -35,7 +35,7 @@ EDGEMOE_INLINE void store_pairs(float (*to)[2], Vectors<4>::Floats a, Vectors<4>
   Vectors<4>::store(to[0], __builtin_shufflevector(a, b, 0, 4, 1, 5));
   Vectors<4>::store(to[2], __builtin_shufflevector(a, b, 2, 6, 3, 7));
 }
-EDGEMOE_INLINE void store_pairs(float (*to)[2], Vectors<8>::Floats a, Vectors<8>::Floats b) {
+[[maybe_unused]] EDGEMOE_INLINE void store_pairs(float (*to)[2], Vectors<8>::Floats a, Vectors<8>::Floats b) {
   Vectors<8>::store(to[0], __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
   Vectors<8>::store(to[4], __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
 }

@@ -1,20 +1,18 @@
 #include "edgemoe/store/file.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
 
 #include "edgemoe/error.h"
+#include "edgemoe/platform/environment.h"
+#include "edgemoe/platform/memory.h"
 
 namespace edgemoe {
 namespace {
@@ -46,40 +44,37 @@ int apply_fault(uint64_t offset, size_t* length) {
   return 0;
 }
 
-// O_NONBLOCK means nothing to a regular file; without it, opening a pipe waits for a writer.
-constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
-
 // Some network and FUSE file systems accept O_DIRECT and then refuse to read.
-bool reads(int fd) {
-  alignas(kBlock) static thread_local char block[kBlock];
-  return ::pread(fd, block, sizeof(block), 0) >= 0 || errno != EINVAL;
+bool reads(platform::FileHandle file) {
+  const std::unique_ptr<void, void (*)(void*)> block(platform::aligned_alloc(kBlock, kBlock), platform::aligned_free);
+  const Span span{block.get(), kBlock};
+  return block && (platform::read_at(file, &span, 1, 0) >= 0 || errno != EINVAL);
 }
 
-int open_unbuffered(const char* path) {
-#if defined(__APPLE__)
-  const int fd = ::open(path, kOpenFlags);
-  if (fd >= 0) ::fcntl(fd, F_NOCACHE, 1);
-  return fd;
-#elif defined(O_DIRECT)
-  return ::open(path, kOpenFlags | O_DIRECT);
-#else
-  (void)path;
-  errno = EINVAL;
-  return -1;
-#endif
+// Where EDGEMOE_PAGE_SIZE makes blocks larger than they are, reads are refused that a system with such blocks would refuse.
+bool whole_blocks(const std::vector<Span>& spans, uint64_t offset) {
+  uint64_t bits = offset;
+  for (const Span& span : spans) bits |= reinterpret_cast<uintptr_t>(span.dst) | span.length;
+  return in_block(bits) == 0;
 }
 
 // Takes `bytes` off the front of the parts from `first` on; returns the first part that is left.
-size_t skip(std::vector<iovec>& parts, size_t first, size_t bytes) {
-  while (first < parts.size() && bytes >= parts[first].iov_len) bytes -= parts[first++].iov_len;
+size_t skip(std::vector<Span>& parts, size_t first, size_t bytes) {
+  while (first < parts.size() && bytes >= parts[first].length) bytes -= parts[first++].length;
   if (first < parts.size()) {
-    parts[first].iov_base = static_cast<char*>(parts[first].iov_base) + bytes;
-    parts[first].iov_len -= bytes;
+    parts[first].dst = static_cast<char*>(parts[first].dst) + bytes;
+    parts[first].length -= bytes;
   }
   return first;
 }
 
 }  // namespace
+
+uint64_t block_size() noexcept try {
+  return platform::variable("EDGEMOE_PAGE_SIZE", "").empty() ? kUsualBlock : std::max(kUsualBlock, platform::page_size());
+} catch (const Error&) {
+  return kUsualBlock;
+}
 
 void set_read_fault(const ReadFault& wanted) {
   std::lock_guard lock(fault_mutex);
@@ -90,31 +85,32 @@ void set_read_fault(const ReadFault& wanted) {
 }
 
 File::File(const std::string& path, bool unbuffered) : _path(path) {
-  if (unbuffered) {
-    _fd = open_unbuffered(path.c_str());
-    if (_fd >= 0 && !reads(_fd)) {
-      ::close(_fd);
-      _fd = -1;
+  platform::page_size();  // a value of EDGEMOE_PAGE_SIZE that is none is refused here
+  if (unbuffered && platform::unbuffered_allowed()) {
+    _handle = platform::open_file(path, true);
+    if (_handle != platform::kNoFile && !reads(_handle)) {
+      platform::close_file(_handle);
+      _handle = platform::kNoFile;
     }
-    _unbuffered = _fd >= 0;
+    _unbuffered = _handle != platform::kNoFile;
   }
-  if (_fd < 0) _fd = ::open(path.c_str(), kOpenFlags);
-  if (_fd < 0) throw IoError("cannot open " + path + ": " + std::strerror(errno));
-  struct stat status {};
-  if (::fstat(_fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(_fd);
+  if (_handle == platform::kNoFile) _handle = platform::open_file(path, false);
+  if (_handle == platform::kNoFile) throw IoError("cannot open " + path + ": " + std::strerror(errno));
+  const int64_t size = platform::regular_size(_handle);
+  if (size < 0) {
+    platform::close_file(_handle);
     throw IoError(path + " is not a regular file");
   }
-  _size = static_cast<uint64_t>(status.st_size);
+  _size = static_cast<uint64_t>(size);
 }
 
 File::~File() {
-  if (_fd >= 0) ::close(_fd);
+  if (_handle != platform::kNoFile) platform::close_file(_handle);
 }
 
 File::File(File&& other) noexcept
-    : _path(std::move(other._path)), _fd(other._fd), _size(other._size), _unbuffered(other._unbuffered) {
-  other._fd = -1;
+    : _path(std::move(other._path)), _handle(other._handle), _size(other._size), _unbuffered(other._unbuffered) {
+  other._handle = platform::kNoFile;
 }
 
 size_t File::read_at(const std::vector<Span>& spans, uint64_t offset) const {
@@ -126,24 +122,23 @@ size_t File::read_at(const std::vector<Span>& spans, uint64_t offset) const {
       throw IoError("reading " + _path + " at byte " + std::to_string(offset) + " failed: " + std::strerror(error));
     }
   }
-  std::vector<iovec> left;
-  for (const Span& span : spans) left.push_back({span.dst, span.length});
+  if (kBlock != kUsualBlock && _unbuffered && !whole_blocks(spans, offset)) {
+    throw IoError("reading " + _path + " at byte " + std::to_string(offset) + " failed: not whole blocks of " + std::to_string(kBlock));
+  }
+  std::vector<Span> left(spans);
   size_t done = 0;
   for (size_t first = 0; done < length;) {
-    const ssize_t n = ::preadv(_fd, left.data() + first, static_cast<int>(left.size() - first), static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
+    const int64_t n = platform::read_at(_handle, left.data() + first, left.size() - first, offset + done);
     if (n < 0) {
       throw IoError("reading " + _path + " at byte " + std::to_string(offset + done) + " failed: " + std::strerror(errno));
     }
     if (n == 0) break;
     done += static_cast<size_t>(n);
     // An unbuffered read that stops inside a block has met the end of the file.
-    if (_unbuffered && done % kBlock != 0) break;
+    if (_unbuffered && in_block(done) != 0) break;
     first = skip(left, first, static_cast<size_t>(n));
   }
-#if defined(POSIX_FADV_DONTNEED)
-  if (!_unbuffered) ::posix_fadvise(_fd, static_cast<off_t>(offset), static_cast<off_t>(length), POSIX_FADV_DONTNEED);
-#endif
+  if (!_unbuffered) platform::forget_cached(_handle, offset, length);
   return std::min(done, visible);
 }
 

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include "edgemoe/error.h"
+#include "edgemoe/platform/thread.h"
 
 namespace edgemoe {
 
@@ -76,6 +77,7 @@ std::vector<Read> ReadPool::drop_queued(const ReadSink* sink, bool urgent) {
 }
 
 void ReadPool::run() {
+  platform::serve_computation();
   for (;;) {
     std::vector<Read> group;
     {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "edgemoe/backend/model_file.h"
+#include "edgemoe/platform/stream.h"
 #include "edgemoe/store/copy_reader.h"
 
 namespace edgemoe {
@@ -23,24 +24,25 @@ namespace edgemoe {
 /// keep their place and size and have no particular content. The C library reads custom streams block by block, so the
 /// disk is read in windows: by a thread of its own, ahead of the loader, each window on all I/O threads. Several windows
 /// stay in memory because the order of the loader is not the order of the file.
-class VirtualFile {
+class VirtualFile final : public platform::StreamSource {
  public:
   /// @param stays_on_disk says of each tensor whether it is a hole. @param pool null: dense tensors are holes too.
   VirtualFile(const ModelFile& model, bool with_vocabulary, const std::function<bool(const TensorInfo&)>& stays_on_disk,
               ReadPool* pool);
-  ~VirtualFile();
+  ~VirtualFile() override;
   VirtualFile(const VirtualFile&) = delete;
   VirtualFile& operator=(const VirtualFile&) = delete;
 
   std::FILE* stream() const { return _stream; }
   /// @brief The first read error, empty when there was none.
   const std::string& error() const { return _error; }
-  uint64_t size() const { return _layout.size; }
+  uint64_t size() const override { return _layout.size; }
 
   /// @brief Copies bytes [position, position + length), as far as the file goes. @returns the bytes covered, -1 on error.
-  int64_t read(char* dst, size_t length);
+  int64_t read(char* dst, size_t length) override;
   /// @returns the new position, -1 when it would lie outside.
-  int64_t seek(int64_t offset, int whence);
+  int64_t seek(int64_t offset, int whence) override;
+  uint64_t next_content(uint64_t position) const override;
 
  private:
   struct Segment {
@@ -67,6 +69,7 @@ class VirtualFile {
   Window* request(uint64_t index, bool now);
   void fill(Window* window);
   void fill_requested();
+  void stop_filling();
 
   const ModelFile& _model;
   VirtualLayout _layout;

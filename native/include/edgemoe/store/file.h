@@ -7,20 +7,26 @@
 #include <string>
 #include <vector>
 
+#include "edgemoe/platform/file.h"
+#include "edgemoe/platform/memory.h"
+
 namespace edgemoe {
 
-/// @brief Alignment in bytes of offsets, lengths and addresses of unbuffered reads: the largest block or page size
-/// that is in use (4 KiB on most machines; 16 KiB pages still allow 4 KiB blocks).
-inline constexpr uint64_t kBlock = 4096;
+inline constexpr uint64_t kUsualBlock = 4096;
+
+/// @brief Alignment in bytes of offsets, lengths and addresses of unbuffered reads, a power of two: 4 KiB, as pages of 16 and 64 KiB
+/// still allow blocks of 4 KiB, unless EDGEMOE_PAGE_SIZE asks for more.
+/// A value that is none is refused where pages are used first.
+uint64_t block_size() noexcept;
+inline const uint64_t kBlock = block_size();
+
+/// @brief Where in its block a position lies.
+inline uint64_t in_block(uint64_t position) { return position & (kBlock - 1); }
 
 constexpr uint64_t align_down(uint64_t x, uint64_t to) { return x / to * to; }
 constexpr uint64_t align_up(uint64_t x, uint64_t to) { return (x + to - 1) / to * to; }
 
-/// @brief Where a part of a read goes.
-struct Span {
-  void* dst = nullptr;
-  size_t length = 0;
-};
+using platform::Span;
 
 /// @brief A file open for positioned reading, unbuffered where the file system can (O_DIRECT, F_NOCACHE).
 class File {
@@ -48,7 +54,7 @@ class File {
 
  private:
   std::string _path;
-  int _fd = -1;
+  platform::FileHandle _handle = platform::kNoFile;
   uint64_t _size = 0;
   bool _unbuffered = false;
 };

@@ -1,0 +1,27 @@
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "edgemoe/platform/process.h"
+#include "edgemoe/platform/thread.h"
+
+namespace edgemoe::platform {
+
+void serve_computation() {}
+
+// Lines of /proc/self/status such as "VmRSS:     1234 kB".
+ProcessMemory process_memory() {
+  ProcessMemory memory;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    std::istringstream words(line);
+    std::string name;
+    uint64_t kilobytes = 0;
+    if (!(words >> name >> kilobytes)) continue;
+    if (name == "VmRSS:") memory.resident = kilobytes * 1024;
+    if (name == "RssAnon:" || name == "RssShmem:" || name == "VmSwap:") memory.held += kilobytes * 1024;
+  }
+  return memory;
+}
+
+}  // namespace edgemoe::platform
