@@ -53,14 +53,15 @@ class Batch:
         if self._most > llm.n_batch:
             raise EdgeMoEError(f"n_batch={llm.n_batch} is less than n_seq_max={self._most}: use a larger n_batch")
         self._llm = llm
-        self._turn = llm._begin()
         self._sequences: dict[int, _Sequence] = {}
         self._names = itertools.count()
-        self._ctx_tokens = int(bindings.llama_n_ctx_seq(llm.ctx))
-        self._memory: Any = bindings.llama_get_memory(llm.ctx)
-        self._rows = _Rows(llm.n_batch)
-        llm.reset()
-        bindings.llama_memory_clear(self._memory, True)
+        with llm._turns.using():
+            self._turn = llm._begin()
+            self._ctx_tokens = int(bindings.llama_n_ctx_seq(llm.ctx))
+            self._memory: Any = bindings.llama_get_memory(llm.ctx)
+            self._rows = _Rows(llm.n_batch)
+            llm.reset()
+            bindings.llama_memory_clear(self._memory, True)
 
     # Sequences
 
@@ -242,17 +243,21 @@ class Batch:
 
     @contextlib.contextmanager
     def _resumed(self) -> Iterator[None]:
-        self._llm._turns.resume(self._turn)
-        if self._llm.n_tokens:
-            raise EdgeMoEError("the model was used for something else while its sequences were open: close them first")
-        yield
+        with self._llm._turns.using():
+            self._llm._turns.resume(self._turn)
+            if self._llm.n_tokens:
+                raise EdgeMoEError(
+                    "the model was used for something else while its sequences were open: close them first"
+                )
+            yield
 
     def close(self) -> None:
         """Forgets all sequences; the model serves other requests again."""
-        if self._llm._turns.is_current(self._turn):
-            self._llm.reset()
-            bindings.llama_memory_clear(self._memory, True)
-            self._llm._residence.loans.lend(_LOAN, 0)
+        with contextlib.suppress(EdgeMoEError), self._llm._turns.using():  # a closed model has forgotten them
+            if self._llm._turns.is_current(self._turn):
+                self._llm.reset()
+                bindings.llama_memory_clear(self._memory, True)
+                self._llm._residence.loans.lend(_LOAN, 0)
         self._llm._end(self._turn)
         self._sequences.clear()
         self._rows.close()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import llama_cpp
 
-from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.stats import Clock, Stats
 
 if TYPE_CHECKING:
@@ -69,22 +68,39 @@ class Controls(llama_cpp.Llama):
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
         """Holds the turn: one of its own, or that of the request on this thread."""
-        turn = None if self._turns.held_here else self._begin()
-        try:
-            yield
-        finally:
-            if turn is not None:
-                self._end(turn)
+        with self._turns.using():
+            turn = None if self._turns.held_here else self._begin()
+            try:
+                yield
+            finally:
+                if turn is not None:
+                    self._end(turn)
 
     def _begin(self, quality: str | float | None = None) -> int:
-        turn = self._turns.begin()
-        self._residence.clear_cancel()
-        self._residence.quality.use(quality)
-        return turn
+        with self._turns.using():
+            turn = self._turns.begin()
+            self._residence.clear_cancel()
+            self._residence.quality.use(quality)
+            return turn
 
     def _end(self, turn: int) -> None:
         self._turns.end(turn)
         self._residence.tell()
+
+    def sample(self, *args: Any, **kwargs: Any) -> int:
+        """Draws a token; see llama_cpp.Llama.sample."""
+        with self._turns.using():
+            return int(super().sample(*args, **kwargs))
+
+    def tokenize(self, *args: Any, **kwargs: Any) -> list[int]:
+        """Tokens of a text; see llama_cpp.Llama.tokenize."""
+        with self._turns.using():
+            return super().tokenize(*args, **kwargs)
+
+    def detokenize(self, *args: Any, **kwargs: Any) -> bytes:
+        """The text of tokens; see llama_cpp.Llama.detokenize."""
+        with self._turns.using():
+            return super().detokenize(*args, **kwargs)
 
     # A request's own quality
 
@@ -246,9 +262,8 @@ class Controls(llama_cpp.Llama):
         Raises:
             BudgetError: no size, or too small: the message has the smallest that works now, and who needs what.
                 Nothing has changed then.
-            EdgeMoEError: the model is closed.
+            EdgeMoEError: the model was closed.
         """
-        if (worker := self.__dict__.get("_worker")) is None:
-            raise EdgeMoEError("the model is closed")
-        worker.run(lambda: self._residence.set_memory(memory), lambda: None)
+        with self._turns.using():
+            self._worker.run(lambda: self._residence.set_memory(memory), lambda: None)
         self._options |= {"memory": memory, "cache": None}

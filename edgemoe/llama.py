@@ -19,10 +19,11 @@ from llama_cpp._logger import set_verbose
 from edgemoe import machine
 from edgemoe.budget import DEFAULT_BATCH, FEW_OUTPUTS
 from edgemoe.controls import Controls
+from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.logits import LogitRows, log_softmax_by_row
 from edgemoe.experts.state import load_state, save_state
 from edgemoe.experts.stats import Clock
-from edgemoe.experts.turns import Turns
+from edgemoe.experts.turns import Closed, Turns
 from edgemoe.experts.worker import Worker
 from edgemoe.hub import mark_used, resolve
 from edgemoe.residence import HALF_LIFE, Residence
@@ -218,10 +219,11 @@ class Llama(Controls, llama_cpp.Llama):
     def _newest_logits(self) -> tuple[int, Any] | None:
         if self._requires_eval or self.n_tokens == 0:
             return None
-        pointer = self._ctx.get_logits_ith(-1)
-        if not pointer:
-            return None
-        return self.n_tokens - 1, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)).copy()
+        with self._turns.using():
+            pointer = self._ctx.get_logits_ith(-1)
+            if not pointer:
+                return None
+            return self.n_tokens - 1, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,)).copy()
 
     def generate(self, tokens: Sequence[int], *args: Any, **kwargs: Any) -> Generator[int, Sequence[int] | None, None]:
         """Yields tokens after the prompt `tokens`; see llama_cpp.Llama.generate. Other threads' requests wait."""
@@ -239,15 +241,16 @@ class Llama(Controls, llama_cpp.Llama):
             sent = None
             while True:
                 try:
-                    token = parent.send(sent)
+                    with self._turns.using():
+                        self._turns.resume(turn)
+                        token = parent.send(sent)
+                        self._residence.check_cancelled()
                 except StopIteration:
                     return
                 if first:
                     self._clock.first_token = time.perf_counter() - started
                     first = False
-                self._residence.check_cancelled()
                 sent = yield token
-                self._turns.resume(turn)
         finally:
             self.scores.newest_for_any = False
             if parent is not None:
@@ -267,13 +270,15 @@ class Llama(Controls, llama_cpp.Llama):
         turn = self._begin(quality)
         before = self._keep_rows
         try:
-            self._prepare_rows(logprobs=kwargs.get("logprobs") is not None, echo=bool(kwargs.get("echo")))
+            with self._turns.using():
+                self._prepare_rows(logprobs=kwargs.get("logprobs") is not None, echo=bool(kwargs.get("echo")))
             body = super()._create_completion(*args, **kwargs)
             while True:
-                self._turns.resume(turn)
-                self._joining = turn
                 try:
-                    chunk = next(body)
+                    with self._turns.using():
+                        self._turns.resume(turn)
+                        self._joining = turn
+                        chunk = next(body)
                 except StopIteration:
                     return
                 finally:
@@ -323,8 +328,9 @@ class Llama(Controls, llama_cpp.Llama):
 
     def cancel(self) -> None:
         """Stops the running request from any thread: it raises `Cancelled`. Without one, nothing happens."""
-        if self._turns.active:
-            self._residence.cancel()
+        with contextlib.suppress(EdgeMoEError), self._turns.using():  # a closed model runs nothing
+            if self._turns.active:
+                self._residence.cancel()
 
     # State
 
@@ -339,13 +345,28 @@ class Llama(Controls, llama_cpp.Llama):
             load_state(self, state)
 
     def close(self) -> None:
-        """Frees the model, its cache and its threads."""
+        """Frees the model, its cache and its threads. Requests of other threads end with EdgeMoEError, and so does
+        every use of the model from now on.
+
+        Raises:
+            EdgeMoEError: it was called by what the model is running, such as a stopping criterion.
+        """
+        if turns := self.__dict__.get("_turns"):
+            with turns.closing(lambda: self._residence.cancel()):
+                self._free()
+
+    def _free(self) -> None:
         if worker := self.__dict__.pop("_worker", None):
             worker.close()
         if "_stack" in self.__dict__:
             super().close()
         if residence := self.__dict__.get("_residence"):
             residence.close()
+        held: dict[str, Any] = {name: value for name in ("_model", "_ctx") if (value := self.__dict__.get(name))}
+        if "_model" in held:
+            held["_model"].model = held["_model"].vocab = Closed()  # tokenizers hold the model, too
+        for name in held:
+            setattr(self, name, Closed())
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in super().__getstate__().items() if name not in _BATCHES}

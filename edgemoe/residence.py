@@ -22,6 +22,7 @@ from edgemoe.experts.planning import ContextShape
 from edgemoe.experts.quality import QualityControl, parse_quality
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
+from edgemoe.experts.turns import CLOSED
 from edgemoe.loans import Loans
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
@@ -98,7 +99,7 @@ class Residence:
                 f"{name} has no experts: llama.cpp runs it as it is, and memory=, cache= and trace= do not apply"
             )
             self.arguments = {"n_ctx": n_ctx or min(self._summary.n_ctx_train or 512, _DENSE_CTX)}
-        self._engine = _native.Engine(
+        self._native = _native.Engine(
             self._file,
             io_threads=io_threads or DEFAULT_IO_THREADS,
             embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
@@ -267,7 +268,7 @@ class Residence:
 
     def resident_bits(self) -> dict[str, list[float]]:
         """By group, bits per weight of each expert that are in memory; groups that llama.cpp left out have none."""
-        engine = self._opened()
+        engine = self._engine
         names = [name for name, _, _ in engine.groups()]
         bits = dict(zip(names, engine.resident_bits(), strict=True))
         return {group: experts for group, experts in bits.items() if experts}
@@ -282,7 +283,7 @@ class Residence:
         return [(expert, squares) for _, expert, squares in self._engine.take_weights()]
 
     def stats(self, clock: Clock) -> Stats:
-        native = self._opened().stats()
+        native = self._engine.stats()
         return Stats(
             prompt_tokens=clock.prompt_tokens,
             decode_tokens=clock.decode_tokens,
@@ -304,11 +305,12 @@ class Residence:
             budget_changes=self.share.changes if self.share else 0,
         )
 
-    def _opened(self) -> Any:
-        """The engine, for what other threads may ask while this one closes the model."""
-        engine = self.__dict__.get("_engine")
+    @property
+    def _engine(self) -> Any:
+        """The engine, also for what other threads ask while this one closes the model."""
+        engine = self.__dict__.get("_native")
         if engine is None:
-            raise EdgeMoEError("the model is closed")
+            raise EdgeMoEError(CLOSED)
         return engine
 
     def detach(self, context: int) -> None:
@@ -326,7 +328,7 @@ class Residence:
         for holder in ("loans", "quality"):
             if held := self.__dict__.get(holder):
                 held.end()
-        if self.__dict__.pop("_engine", None) is not None:  # when a program ends, a closed model is closed once more
+        if self.__dict__.pop("_native", None) is not None:  # when a program ends, a closed model is closed once more
             machine.return_free_memory()
 
 

@@ -15,9 +15,9 @@ from edgemoe.chat.markdown import BlockStream, ChatMarkdown, split_blocks
 from edgemoe.chat.painter import Line, Painter
 from edgemoe.chat.settings import Settings
 from edgemoe.chat.store import Saved, load_conversation, open_session, save_conversation
-from edgemoe.chat.thinking import TAGS, ThinkingFilter, opened_by_prompt, split_thoughts
 from edgemoe.chat.view import LiveView, fitting
 from edgemoe.errors import EdgeMoEError
+from edgemoe.thinking import TAGS, ThinkingFilter, opened_by_prompt, split_thoughts
 
 # Thoughts
 

@@ -52,6 +52,8 @@ def kept(chat: Terminal, name: str = "shared") -> list[str]:
         ("/set top_k 7", r"top_k +7"),
         ("/set top_k default", r"top_k +40"),
         ("/set temprature 1", "did you mean temperature"),
+        ("/set temp 1", "did you mean temperature"),
+        ("/mem 1GiB", "did you mean /memory"),
         ("/set temperature hot", "temperature 'hot' cannot be used: it takes a number of 0 or more"),
         ("/set thinking open", "thinking 'open' cannot be used: it is shown or folded"),
         ("/memory 700MiB", r"memory +.* budget 700 MiB"),

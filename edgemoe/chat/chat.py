@@ -12,8 +12,8 @@ from edgemoe.chat.screen import Screen
 from edgemoe.chat.session import Session
 from edgemoe.chat.settings import Settings
 from edgemoe.chat.store import Saved, save_conversation
-from edgemoe.chat.thinking import ThinkingFilter, split_thoughts
 from edgemoe.errors import Cancelled
+from edgemoe.thinking import ThinkingFilter, split_thoughts
 
 
 class Leave(Exception):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgemoe.chat.footer import footer, live, report
 from edgemoe.chat.session import Session
-from edgemoe.chat.thinking import opened_by_prompt
 from edgemoe.errors import EdgeMoEError
 from edgemoe.experts.quality import LEVELS, parse_quality
+from edgemoe.thinking import opened_by_prompt
 
 if TYPE_CHECKING:
     from edgemoe.assistant import Answer, Assistant

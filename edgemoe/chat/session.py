@@ -8,9 +8,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from edgemoe.chat.footer import footer, live, report
-from edgemoe.chat.thinking import opened_by_prompt
 from edgemoe.conversation import Message, fit
 from edgemoe.errors import EdgeMoEError
+from edgemoe.thinking import opened_by_prompt
 
 if TYPE_CHECKING:
     from edgemoe.llama import Llama

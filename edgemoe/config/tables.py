@@ -91,8 +91,11 @@ class Table:
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known word that was probably meant."""
-    plain = {name.replace("_", "").lower(): name for name in known}
-    close = difflib.get_close_matches(re.sub(r"[_\W]", "", word).lower(), plain, n=1, cutoff=cutoff)
+    plain = {re.sub(r"[_\W]", "", name).lower(): name for name in known}
+    asked = re.sub(r"[_\W]", "", word).lower()
+    if len(asked) > 1 and len(begun := [name for name in plain if name.startswith(asked)]) == 1:
+        return plain[begun[0]]
+    close = difflib.get_close_matches(asked, plain, n=1, cutoff=cutoff)
     return plain[close[0]] if close else None
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from edgemoe.errors import EdgeMoEError
+from edgemoe.experts.turns import CLOSED
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Worker:
         future: Future[T] = Future()
         with self._lock:
             if self._closed:
-                raise EdgeMoEError("the model is closed")
+                raise EdgeMoEError(CLOSED)
             self._jobs.put((future, work))
         try:
             return future.result()

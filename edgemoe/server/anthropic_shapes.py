@@ -73,7 +73,9 @@ def _messages(message: Message) -> Iterator[dict[str, Any]]:
         else:
             rest.append(block)
     if rest or calls:
-        yield {"role": message.role, "content": _text(rest)} | ({"tool_calls": calls} if calls else {})
+        thought = "".join(block.thinking for block in rest if block.type == "thinking")
+        thoughts = {"reasoning_content": thought} if thought else {}
+        yield {"role": message.role, "content": _text(rest)} | thoughts | ({"tool_calls": calls} if calls else {})
 
 
 def _text(blocks: Sequence[Block]) -> str:
@@ -92,6 +94,10 @@ def answer(id: str, reply: Reply, pieces: Sequence[Piece]) -> dict[str, Any]:
     """A whole answer."""
     content: list[dict[str, Any]] = []
     for piece in pieces:
+        if piece.thought and content and content[-1]["type"] == "thinking":
+            content[-1]["thinking"] += piece.thought
+        elif piece.thought:
+            content.append({"type": "thinking", "thinking": piece.thought, "signature": ""})
         if piece.text and content and content[-1]["type"] == "text":
             content[-1]["text"] += piece.text
         elif piece.text:
@@ -123,12 +129,18 @@ class Blocks:
 
     def __init__(self) -> None:
         self._index = -1
-        self._open = False
+        self._open: str | None = None  # the type of the content that is open
 
     def of(self, piece: Piece) -> Iterator[dict[str, Any]]:
         """The events of one piece."""
+        if piece.thought:
+            if self._open != "thinking":
+                yield from self.end()
+                yield from self._begin({"type": "thinking", "thinking": "", "signature": ""})
+            yield self._delta({"type": "thinking_delta", "thinking": piece.thought})
         if piece.text:
-            if not self._open:
+            if self._open != "text":
+                yield from self.end()
                 yield from self._begin({"type": "text", "text": ""})
             yield self._delta({"type": "text_delta", "text": piece.text})
         if piece.tool_call is not None:
@@ -139,13 +151,13 @@ class Blocks:
 
     def end(self) -> Iterator[dict[str, Any]]:
         """Of the content that is open, if one is."""
-        if self._open:
-            self._open = False
+        if self._open is not None:
+            self._open = None
             yield {"type": "content_block_stop", "index": self._index}
 
     def _begin(self, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
         self._index += 1
-        self._open = True
+        self._open = str(block["type"])
         yield {"type": "content_block_start", "index": self._index, "content_block": block}
 
     def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:

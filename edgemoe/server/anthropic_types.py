@@ -10,10 +10,11 @@ from edgemoe.server.openai_types import Name, Number, Strict
 
 
 class Block(Strict):
-    """A part of a content: "text", "tool_use" or "tool_result". Thinking is left out, and other parts are refused."""
+    """A part of a content: "text", "thinking", "tool_use" or "tool_result". Other parts are refused."""
 
     type: str
     text: str = ""
+    thinking: str = ""
     id: str = ""
     name: str = ""
     input: dict[str, Any] = Field(default_factory=dict)

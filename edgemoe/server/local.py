@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgemoe.config import LocalModel
 from edgemoe.server.generation import Generation
-from edgemoe.server.prepare import prepare
+from edgemoe.server.prepare import Reader, prepare
 from edgemoe.server.reply import Reply
 from edgemoe.server.requests import Piece, Request
-from edgemoe.server.tools import ToolReader
 
 if TYPE_CHECKING:
     from edgemoe.server.service import Service
@@ -31,12 +31,12 @@ async def answer(service: Service, name: str, request: Request) -> Reply:
     try:
         engine = hosted.engine
         asked = _with_system(request, model)
-        job, reader = await service.in_thread(lambda: prepare(hosted.llm, asked, engine.ctx, model.sampling))
+        job, readers = await service.in_thread(lambda: prepare(hosted.llm, asked, engine.ctx, model.sampling))
         engine.check(job)
         job.progress.loaded = loaded
         begun: list[Generation] = []
         reply = Reply(name, job.progress, lambda: engine.cancel(begun[0]))
-        begun.append(engine.submit(job, Shaper(reply, request, reader).deliver))
+        begun.append(engine.submit(job, Shaper(reply, request, readers).deliver))
     except BaseException:
         give_back()
         raise
@@ -46,10 +46,10 @@ async def answer(service: Service, name: str, request: Request) -> Reply:
 
 
 class Shaper:
-    """Between the engine and a reply: reads tool calls, and looks whether an answer has the form that was asked for."""
+    """Between the engine and a reply: reads thoughts and tool calls, and looks whether an answer has its form."""
 
-    def __init__(self, reply: Reply, request: Request, reader: ToolReader | None) -> None:
-        self._reply, self._reader = reply, reader
+    def __init__(self, reply: Reply, request: Request, readers: Sequence[Reader]) -> None:
+        self._reply, self._readers = reply, readers
         self._text: list[str] | None = [] if request.schema is not None else None
 
     def deliver(self, piece: Piece | BaseException) -> None:
@@ -61,7 +61,10 @@ class Shaper:
             self._text.append(piece.text)
             if piece.finish_reason is not None:
                 self._reply.schema_valid = _is_json("".join(self._text))
-        for part in self._reader.read(piece) if self._reader is not None else [piece]:
+        parts = [piece]
+        for reader in self._readers:
+            parts = [part for found in parts for part in reader.read(found)]
+        for part in parts:
             self._reply.deliver(part)
 
 

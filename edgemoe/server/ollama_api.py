@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -87,7 +88,7 @@ async def _collected(reply: Reply) -> list[Piece]:
 async def _lines(shape: Shape, reply: Reply) -> AsyncIterator[bytes]:
     """The last piece's text has a line of its own, as with ollama: some programs ignore that of the last line."""
     async for piece in reply:
-        text = Piece(piece.text, piece.tool_call, piece.logprobs)
+        text = replace(piece, finish_reason=None, stop=None)
         if text != Piece():
             yield line(shape.part([text]))
         if piece.finish_reason is not None:

@@ -77,6 +77,8 @@ def _message(message: Message) -> dict[str, Any]:
     if message.images:
         raise _no_images("messages")
     found: dict[str, Any] = {"role": message.role, "content": message.content or ""}
+    if message.thinking:
+        found["reasoning_content"] = message.thinking
     if message.tool_name is not None:
         found["name"] = message.tool_name
     if message.tool_calls:
@@ -103,6 +105,8 @@ class Shape:
         """What `pieces` are together; with the last one, it is done."""
         last = pieces[-1] if pieces else Piece()
         found = head(self._model) | content(self._chat, "".join(piece.text for piece in pieces))
+        if thought := "".join(piece.thought for piece in pieces):
+            (found["message"] if self._chat else found)["thinking"] = thought
         if calls := [_called(piece.tool_call) for piece in pieces if piece.tool_call is not None]:
             found["message"]["tool_calls"] = calls
         if logprobs := [_logprob(one) for piece in pieces for one in piece.logprobs]:

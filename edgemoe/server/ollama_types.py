@@ -47,10 +47,11 @@ class Call(Strict):
 
 
 class Message(Strict):
-    """One message of a conversation. Thinking is left out; images are refused."""
+    """One message of a conversation. Images are refused."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
+    thinking: str | None = None
     images: list[str] | None = None
     tool_calls: list[Call] | None = None
     tool_name: str | None = None
@@ -119,6 +120,7 @@ class Answer(BaseModel):
     created_at: str
     message: dict[str, Any] | None = None
     response: str | None = None
+    thinking: str | None = None
     done: bool
     done_reason: str | None = None
     total_duration: int | None = None

@@ -131,7 +131,7 @@ async def _events(
                 yield event(shape.chunk([shape.begun(i)], **none))
             elif before:
                 piece = replace(piece, text=before + piece.text)
-        if piece.text or piece.tool_call or piece.logprobs or piece.finish_reason:
+        if piece.text or piece.thought or piece.tool_call or piece.logprobs or piece.finish_reason:
             yield event(shape.chunk([shape.choice(i, piece)], **none))
     if usage:
         yield event(shape.chunk([], usage=usage_of(replies, prompts), **story_of(replies[0])))

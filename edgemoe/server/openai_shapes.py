@@ -98,6 +98,8 @@ class Shape:
         if not self.chat:
             return {"index": index, "text": piece.text, "logprobs": logprobs, "finish_reason": reason}
         delta: dict[str, Any] = {"content": piece.text} if piece.text else {}
+        if piece.thought:
+            delta["reasoning_content"] = piece.thought
         if piece.tool_call is not None:
             number = self._calls[index] = self._calls.get(index, -1) + 1
             delta["tool_calls"] = [{"index": number, **_call(piece.tool_call)}]
@@ -114,6 +116,8 @@ class Shape:
             return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         calls = [_call(piece.tool_call) for piece in pieces if piece.tool_call is not None]
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if thought := "".join(piece.thought for piece in pieces):
+            message["reasoning_content"] = thought
         if calls:
             message |= {"content": text or None, "tool_calls": calls}
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}

@@ -41,10 +41,11 @@ class Call(Strict):
 
 
 class ChatMessage(Strict):
-    """One message of a conversation."""
+    """One message of a conversation; `reasoning_content` is what the model thought before it answered."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
+    reasoning_content: str | None = None
     name: str | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None

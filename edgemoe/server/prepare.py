@@ -16,13 +16,18 @@ from edgemoe.server.grammar import grammar_of
 from edgemoe.server.reply import Progress
 from edgemoe.server.requests import DEFAULTS, Request, Sampling
 from edgemoe.server.sampling import Sampler, fresh_seed
+from edgemoe.server.thoughts import ThoughtReader
 from edgemoe.server.tools import ToolReader, forced, told
+from edgemoe.thinking import opened_by
 
 _SAMPLING = {field.name for field in fields(Sampling)}
 
 
-def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -> tuple[Job, ToolReader | None]:
-    """The job for `llm`, whose sequences have `ctx` tokens, and what reads tool calls from its text.
+Reader = ToolReader | ThoughtReader
+
+
+def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -> tuple[Job, list[Reader]]:
+    """The job for `llm`, whose sequences have `ctx` tokens, and what reads thoughts and tool calls from its text.
 
     `defaults` are the sampling settings of the model's configuration.
 
@@ -31,12 +36,14 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
         RequestError: the template refuses the messages, or the schema cannot be used.
     """
     name, schema = forced(request)
-    reader = None
+    readers: list[Reader] = []
     if request.tools and request.tool != "none":
-        reader = ToolReader(name, whole=schema is not None)
+        readers.append(ToolReader(name, whole=schema is not None))
     elif request.schema is not None:
         schema = request.schema
     tokens, ends = _prompt(llm, request)
+    if request.messages and schema is None:  # a form leaves no room for thoughts
+        readers.insert(0, ThoughtReader(opened_by(llm, tokens)))
     limit = min(ctx, request.ctx or ctx)
     room = limit - len(tokens)
     if room < 1:
@@ -59,7 +66,7 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
         logprobs=request.logprobs,
         quality=request.quality,
         progress=Progress(prompt_tokens=len(tokens), asked=time.monotonic()),
-    ), reader
+    ), readers
 
 
 def count(llm: Any, request: Request) -> int:

@@ -73,10 +73,11 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an answer. The last one has the `finish_reason`: "stop", "length" or "tool_calls", and which of the
-    request's stop strings ended it, if one did."""
+    """A part of an answer: of its text, or of what the model `thought` before. The last one has the `finish_reason`:
+    "stop", "length" or "tool_calls", and which of the request's stop strings ended it, if one did."""
 
     text: str = ""
+    thought: str = ""
     tool_call: ToolCall | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: str | None = None

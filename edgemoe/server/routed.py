@@ -16,6 +16,8 @@ from edgemoe.server.errors import RequestError
 from edgemoe.server.reply import Progress, Reply
 from edgemoe.server.requests import Piece, Request
 from edgemoe.server.settings import AUTO
+from edgemoe.server.thoughts import ThoughtReader
+from edgemoe.thinking import opened_by_prompt
 
 if TYPE_CHECKING:
     from edgemoe.server.service import Service
@@ -31,7 +33,7 @@ async def answer(service: Service, assistant: Assistant, request: Request) -> Re
     given = await service.in_thread(lambda: assistant.reply(messages, private=request.private, **options))
     reply = Reply(AUTO, Progress(asked=time.monotonic()), given.cancel)
     reply.decision = given.decision
-    threading.Thread(target=_deliver, args=(given, reply), name="edgemoe-answer", daemon=True).start()
+    threading.Thread(target=_deliver, args=(given, reply, assistant), name="edgemoe-answer", daemon=True).start()
     return reply
 
 
@@ -44,20 +46,31 @@ async def _here(service: Service, assistant: Assistant, request: Request, messag
     return reply
 
 
-def _deliver(given: Answer, reply: Reply) -> None:
+def _deliver(given: Answer, reply: Reply, assistant: Assistant) -> None:
     """On a thread of its own: from the assistant's pieces to the reply's."""
+    reader: ThoughtReader | None = None
     try:
         with closing(given):
             for text in given:
                 if reply.progress.first_token is None:
                     reply.progress.first_token = time.monotonic()
-                reply.deliver(Piece(text))
+                reader = reader or ThoughtReader(_opened(given, assistant))
+                for piece in reader.read(Piece(text)):
+                    reply.deliver(piece)
     except BaseException as error:
         _take_account(given, reply)
         reply.deliver(error)
         return
     _take_account(given, reply)
-    reply.deliver(Piece(finish_reason=given.finish_reason or "stop"))
+    last = Piece(finish_reason=given.finish_reason or "stop")
+    for piece in [last] if reader is None else reader.read(last):
+        reply.deliver(piece)
+
+
+def _opened(given: Answer, assistant: Assistant) -> str | None:
+    """The closing tag of the thoughts that the local model's template has opened; the cloud sends both tags."""
+    hosted = assistant.models.loaded.get(given.answered_by[-1]) if given.answered_by else None
+    return None if hosted is None else opened_by_prompt(hosted.llm)
 
 
 def _take_account(given: Answer, reply: Reply) -> None:
@@ -70,8 +83,8 @@ def _take_account(given: Answer, reply: Reply) -> None:
 
 
 def _messages(request: Request) -> list[Message]:
-    if request.messages:
-        return [dict(message) for message in request.messages]
+    if asked := request.messages:  # without earlier thoughts, which some endpoints refuse
+        return [{key: value for key, value in message.items() if key != "reasoning_content"} for message in asked]
     if not isinstance(request.prompt, str):
         raise RequestError("the model 'auto' needs a prompt that is text, not tokens", param="prompt")
     return [{"role": "user", "content": request.prompt}]

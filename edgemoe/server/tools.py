@@ -73,6 +73,8 @@ class ToolReader:
 
     def read(self, piece: Piece) -> list[Piece]:
         """What `piece` becomes, with what was held back before it."""
+        if piece.thought:
+            return [piece]
         self._held += piece.text
         self._logprobs += piece.logprobs
         last = piece.finish_reason is not None

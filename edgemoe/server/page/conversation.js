@@ -1,12 +1,12 @@
 // The chat: what was said, and the answer that is on its way.
 import { chat } from "./api.js";
-import { AnswerView, question, spoken } from "./message.js";
+import { AnswerView, question } from "./message.js";
 import { byId, say } from "./nodes.js";
 
 const ENDINGS = { length: "cut off: no more tokens", content_filter: "refused" };
 
 export class Conversation {
-  #messages = []; // {role, content}
+  #messages = []; // {role, content, thought}
   #views = []; // their elements
   #running = null; // the AbortController of an answer that is computed
 
@@ -99,11 +99,13 @@ export class Conversation {
     let reason = null;
     for await (const chunk of chunks) {
       const choice = chunk.choices[0];
-      if (choice?.delta?.content) {
+      const { content = "", reasoning_content: thought = "" } = choice?.delta ?? {};
+      if (content || thought) {
         facts.first ??= performance.now();
-        message.content += choice.delta.content;
+        message.content += content;
+        message.thought = (message.thought ?? "") + thought;
         const below = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight;
-        view.show(message.content);
+        view.show(message.content, message.thought);
         if (below < 40) requestAnimationFrame(() => (this.log.scrollTop = this.log.scrollHeight));
       }
       reason = choice?.finish_reason ?? reason;
@@ -132,7 +134,7 @@ export class Conversation {
 function request(messages) {
   const system = byId("system").value.trim();
   const said = messages
-    .map(({ role, content }) => ({ role, content: role === "assistant" ? spoken(content) : content }))
+    .map(({ role, content }) => ({ role, content }))
     .filter(({ content }) => content);
   const found = {
     model: byId("model").value,

@@ -2,11 +2,6 @@
 import { digits, make, seconds } from "./nodes.js";
 import { render } from "./markdown.js";
 
-const THINKING = /^\s*<think>([\s\S]*?)(<\/think>\s*|$)/;
-
-/** The text without what the model thought before it. */
-export const spoken = (text) => text.replace(THINKING, "");
-
 /** What the user has said. */
 export function question(text) {
   return article("user", "You", make("div", { className: "body" }, text));
@@ -34,22 +29,22 @@ export class AnswerView {
     this.element.setAttribute("aria-label", name);
   }
 
-  show(text) {
-    this.text = text;
+  /** The text so far, and what was thought before it, folded. */
+  show(text, thought = "") {
+    [this.text, this.thought] = [text, thought];
     this.pending ??= requestAnimationFrame(() => this.#draw());
   }
 
   #draw() {
     this.pending = null;
-    const thought = THINKING.exec(this.text)?.[1] ?? "";
-    if (thought.trim()) {
+    if (this.thought) {
       if (!this.thoughts) {
         this.thoughts = make("div", { className: "body" });
         this.body.before(make("details", {}, make("summary", {}, "Thoughts"), this.thoughts));
       }
-      render(this.thoughts, thought);
+      render(this.thoughts, this.thought);
     }
-    render(this.body, spoken(this.text));
+    render(this.body, this.text);
   }
 
   /** The answer has ended: `note` says how, if not by itself. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgemoe.conversation import prompt_tokens
@@ -22,7 +23,7 @@ class ThinkingFilter:
     """Takes the pieces of an answer, and keeps the thoughts apart.
 
     Attributes:
-        thoughts: what was thought so far.
+        thoughts: what was thought so far, without white space around it; it only grows.
         answering: whether the answer has begun, after which there are no more thoughts.
     """
 
@@ -32,6 +33,7 @@ class ThinkingFilter:
         self._closing_tag = closing_tag
         self.answering = False
         self._held = ""
+        self._space = ""  # behind the thoughts so far
 
     def feed(self, piece: str) -> str:
         """The part of the answer that `piece` adds; what may be the beginning of a tag is held back."""
@@ -46,7 +48,7 @@ class ThinkingFilter:
         """What was held back, when nothing more comes."""
         held, self._held = self._held, ""
         if self._closing_tag is not None:
-            self.thoughts += held
+            self._add(held)
             return ""
         return held if self.answering else held.lstrip()
 
@@ -55,9 +57,8 @@ class ThinkingFilter:
         text = self._held.lstrip()
         for opening, closing in TAGS.items():
             if text.startswith(opening):
-                self._held, self._closing_tag = text[len(opening) :], closing
-                if self.thoughts:
-                    self.thoughts += "\n\n"
+                self._held, self._closing_tag = text[len(opening) :].lstrip(), closing
+                self._space = "\n\n"
                 return True
         if any(opening.startswith(text) for opening in TAGS):  # nothing but white space, too
             return False
@@ -67,20 +68,32 @@ class ThinkingFilter:
     def _think(self, closing: str) -> bool:
         thought, found, rest = self._held.partition(closing)
         if found:
-            self.thoughts, self._held, self._closing_tag = (self.thoughts + thought).strip(), rest, None
+            self._add(thought)
+            self._held, self._closing_tag = rest, None
             return True
         kept = next(
             n for n in range(min(len(closing), len(thought)), -1, -1) if closing.startswith(thought[len(thought) - n :])
         )
-        self.thoughts += thought[: len(thought) - kept]
+        self._add(thought[: len(thought) - kept])
         self._held = thought[len(thought) - kept :]
         return False
+
+    def _add(self, thought: str) -> None:
+        found = self._space + thought
+        found = found if self.thoughts else found.lstrip()
+        seen = found.rstrip()
+        self.thoughts += seen
+        self._space = found[len(seen) :]
 
 
 def opened_by_prompt(llm: Any) -> str | None:
     """The closing tag that an answer begins inside of, where the model's template opens a block of thoughts itself."""
-    tokens = prompt_tokens(llm, [{"role": "user", "content": "Hello."}])
-    end = llm.detokenize(tokens[-16:], special=True).decode(errors="replace").rstrip()
+    return opened_by(llm, prompt_tokens(llm, [{"role": "user", "content": "Hello."}]))
+
+
+def opened_by(llm: Any, tokens: Sequence[int]) -> str | None:
+    """As `opened_by_prompt`, for an answer to the prompt `tokens`."""
+    end = llm.detokenize(list(tokens[-16:]), special=True).decode(errors="replace").rstrip()
     return next((closing for opening, closing in TAGS.items() if end.endswith(opening)), None)
 
 
