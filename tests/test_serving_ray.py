@@ -1,9 +1,10 @@
-"""Replicas on a real Ray of two processors: one killed under load, prompts kept together, answers as the plain server's."""
+"""Replicas on a real Ray: one killed under load, prompts kept together, answers as the plain server's."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -29,7 +30,7 @@ REPLICA = "x-edgemoe-replica"
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of two replicas of the default model behind Ray's proxy."""
     from ray import serve
 
@@ -39,6 +40,9 @@ def url() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
+        token = tmp_path_factory.mktemp("ray") / "token"
+        token.write_text(secrets.token_hex(32))
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))  # this cluster's own, and none in the user's folder
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))
         ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False)
@@ -87,7 +91,8 @@ def test_answers_are_those_of_the_plain_server(url: str) -> None:
         assert answers[0]
         claude = anthropic.Anthropic(base_url=url, api_key="none", max_retries=0, timeout=60)
         said_by = [
-            client.messages.create(model=MODEL, messages=messages, **GREEDY).content for client in (claude, plain.anthropic)
+            client.messages.create(model=MODEL, messages=messages, **GREEDY).content
+            for client in (claude, plain.anthropic)
         ]
         assert said_by[0] == said_by[1]
 

@@ -23,7 +23,10 @@ from edgemoe.server.traffic import Counted, Traffic
 logger = logging.getLogger("edgemoe.server")
 
 APIS = (anthropic_api, ollama_api, openai_api)
-"""Modules with `router`, `PATHS` (prefixes of theirs), `error_body` and `error_event`; the last one's errors serve all other paths."""
+"""Modules with `router`, `PATHS` (prefixes of theirs), `error_body` and `error_event`.
+
+The last one's errors serve all other paths.
+"""
 
 
 def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:

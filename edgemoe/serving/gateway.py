@@ -69,7 +69,9 @@ class _Exchange:
             if begun.streams:
                 return _with_headers(StreamingResponse(self._streamed(parts, begun)), begun)
             with suppress(Lost):
-                return _with_headers(Response(b"".join([part async for part in parts if isinstance(part, bytes)])), begun)
+                return _with_headers(
+                    Response(b"".join([part async for part in parts if isinstance(part, bytes)])), begun
+                )
 
     async def _begin(self) -> tuple[AsyncIterator[Part], Begun]:
         """Of the first replica that begins to answer."""

@@ -10,7 +10,7 @@ from typing import Any
 import xxhash
 
 _BLOCK = 512
-"""Characters after which the beginning of a long message counts by itself."""
+"""Bytes after which the beginning of a long message counts by itself."""
 _MOST = 64
 """Beginnings of one prompt that are kept: the first, and the longest ones."""
 _REMEMBERED = 100_000
@@ -45,13 +45,14 @@ def _hashes(asked: dict[str, Any]) -> Iterator[int]:
             yield digest.intdigest()
 
 
-def _text(part: Any) -> str:
+def _text(part: Any) -> bytes:
     """A text has no quotation marks, so that its continuation begins with it."""
-    return part if isinstance(part, str) else json.dumps(part, sort_keys=True)
+    text = part if isinstance(part, str) else json.dumps(part, sort_keys=True)
+    return text.encode("utf-8", "surrogatepass")
 
 
 class Affinity:
-    """Remembers where beginnings went. Others go where a hash says, so that gateways agree that know nothing of each other.
+    """Remembers where beginnings went. Others go where a hash says: gateways agree that know nothing of each other.
 
     The hash is rendezvous hashing (Thaler and Ravishankar, 1996): when a replica goes, only its own prompts move.
     """
@@ -67,7 +68,7 @@ class Affinity:
         """
         if not prompt:
             return list(replicas)
-        ranked = sorted(replicas, key=lambda name: xxhash.xxh3_64_intdigest(name, seed=prompt[0]))
+        ranked = sorted(replicas, key=lambda name: xxhash.xxh3_64_intdigest(name.encode(), seed=prompt[0]))
         known = (self._went.get(beginning) for beginning in reversed(prompt))
         first = next((name for name in known if name in ranked), None)
         return ranked if first is None else [first, *(name for name in ranked if name != first)]

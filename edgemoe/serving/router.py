@@ -10,7 +10,10 @@ from edgemoe.serving.prefix import Affinity, Beginnings
 
 
 class PrefixRouter(RequestRouter):
-    """Orders replicas by `Affinity`; Ray takes the first that has a place free. A request's first argument are its beginnings."""
+    """Orders replicas by `Affinity`; Ray takes the first that has a place free.
+
+    The first argument of a request are its beginnings.
+    """
 
     def initialize_state(self, **kwargs: Any) -> None:
         """Knows nothing yet."""

@@ -88,7 +88,10 @@ def read_fleet(arguments: Mapping[str, Any], environment: Mapping[str, str] = os
         raise EdgeMoEError(f"there is no setting {unknown[0]!r}: use {', '.join(types)}")
     variables = {name: environment.get(PREFIX + name.upper()) for name in types}
     given = {name: value for name, value in {**variables, **arguments}.items() if value not in (None, "")}
-    return Fleet(**{name: _number(name, value) if "int" in str(types[name]) else str(value) for name, value in given.items()})
+    values: dict[str, Any] = {
+        name: _number(name, value) if "int" in str(types[name]) else str(value) for name, value in given.items()
+    }
+    return Fleet(**values)
 
 
 def _number(name: str, value: Any) -> int:
