@@ -19,6 +19,7 @@ RUN = {"sh", "python"}  # by test_docs.py
 FORMULA, LICENCE = "a formula", "a licence's text"
 ELSEWHERE = "test_examples.py and test_site.py do this"
 PACKAGING = "PyInstaller is no part of the tests; what has to be collected is checked below"
+RAY = "Ray is a large extra: tests/test_serving_ray.py and test_serving_tasks.py do this where it is installed"
 OUTPUT = "what a program prints: its words are compared, its numbers are another machine's"
 CHECKED = "tests/test_deploy.py reads it"
 MEASURED = "a command on large files, or that takes hours: its program has to know its options"
@@ -38,6 +39,8 @@ TEXTS = {
     ("embedding.md", "mypy --strict"): ELSEWHERE,
     ("embedding.md", "pip install '.[desktop]'"): ELSEWHERE,
     ("embedding.md", "pyinstaller"): PACKAGING,
+    ("scale.md", "pip install '.[ray]'"): RAY,
+    ("scale.md", "edgemoe bench model.gguf --memory 40%"): RAY,
     ("testing.md", "python -m mkdocs build"): ELSEWHERE,
     ("testing.md", "python -m mypy"): ELSEWHERE,
     ("README.md", "python tools/make_default_model.py"): MEASURED,

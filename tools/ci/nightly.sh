@@ -9,8 +9,9 @@ folder=${1:?"usage: tools/ci/nightly.sh FOLDER [TEXT]"}
 text=${2:-README.md}
 python="$PWD/.venv/bin/python"
 tools/bootstrap.sh
-.venv/bin/pip install --quiet ".[test,desktop]"
+.venv/bin/pip install --quiet ".[test,desktop,ray]"
 .venv/bin/pytest tests/test_examples.py -k desktop -rs
+.venv/bin/pytest tests/test_serving_ray.py tests/test_serving_tasks.py -rs
 if ! command -v chromedriver >/dev/null 2>&1; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver
 fi
