@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -24,7 +24,7 @@ class Lost(Exception):
     """A replica has gone before its answer was complete."""
 
 
-Ask = Callable[[Beginnings, Asked], AsyncIterator[Part]]
+Ask = Callable[[Beginnings, Asked], AsyncGenerator[Part, None]]
 """Sends a request to a replica. Raises `Lost`, and RequestError for what no replica takes."""
 
 
@@ -73,7 +73,7 @@ class _Exchange:
                     Response(b"".join([part async for part in parts if isinstance(part, bytes)])), begun
                 )
 
-    async def _begin(self) -> tuple[AsyncIterator[Part], Begun]:
+    async def _begin(self) -> tuple[AsyncGenerator[Part, None], Begun]:
         """Of the first replica that begins to answer."""
         while self._tries < _TRIES:
             self._tries += 1
@@ -84,15 +84,16 @@ class _Exchange:
                 return parts, begun
         raise Unavailable(f"{_TRIES} replicas were lost while they answered this: ask again later")
 
-    async def _streamed(self, parts: AsyncIterator[Part], begun: Begun) -> AsyncIterator[bytes]:
+    async def _streamed(self, parts: AsyncGenerator[Part, None], begun: Begun) -> AsyncIterator[bytes]:
         """Signs of life are no part of an answer: after them, another replica can still answer."""
         answered = False
         while True:
             try:
-                async for part in parts:
-                    assert isinstance(part, bytes)
-                    answered = answered or part not in (COMMENT, PING)
-                    yield part
+                async with aclosing(parts):
+                    async for part in parts:
+                        assert isinstance(part, bytes)
+                        answered = answered or part not in (COMMENT, PING)
+                        yield part
                 return
             except Lost:
                 if answered:

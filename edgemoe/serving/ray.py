@@ -6,8 +6,9 @@ deployment of replicas, each of which is a server of its own (`edgemoe.server`) 
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from fastapi import Request, Response
@@ -60,22 +61,20 @@ class Ingress:
         """Answers a request."""
         return await self._gateway.respond(request)
 
-    async def _ask(self, prompt: Beginnings, asked: Asked) -> AsyncIterator[Part]:
+    async def _ask(self, prompt: Beginnings, asked: Asked) -> AsyncGenerator[Part, None]:
         parts = self._replicas.remote(prompt, asked)
-        ended = False
         try:
             async for part in parts:
                 yield part
-            ended = True
+        except (asyncio.CancelledError, GeneratorExit):  # the client has gone
+            parts.cancel()
+            raise
         except BackPressureError as error:
             raise Busy("all replicas are busy, and the queue is full", retry_after=5) from error
         except (RayActorError, WorkerCrashedError, ObjectLostError) as error:
             raise Lost from error
         except RayServeException as error:
             raise Unavailable(f"no replica can be asked: {error}") from error
-        finally:
-            if not ended:
-                parts.cancel()
 
 
 def app(arguments: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
@@ -27,7 +28,7 @@ class PrefixRouter(RequestRouter):
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True  # all are tried, so that the next look may wait
         if not prompt:
-            return [candidate_replicas]
+            return [random.sample(candidate_replicas, len(candidate_replicas))]  # Ray takes the first of equals
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         return [[by_name[name]] for name in self._affinity.order(prompt, list(by_name))]
 
