@@ -20,6 +20,7 @@ FORMULA, LICENCE = "a formula", "a licence's text"
 ELSEWHERE = "test_examples.py and test_site.py do this"
 PACKAGING = "PyInstaller is no part of the tests; what has to be collected is checked below"
 RELEASE = "tools/ci/wheels.sh takes minutes and Python 3.12, and there is no release yet"
+RAY = "Ray is a large extra: tests/test_serving_ray.py and test_serving_tasks.py do this where it is installed"
 OUTPUT = "what a program prints: its words are compared, its numbers are another machine's"
 CHECKED = "tests/test_deploy.py reads it"
 MEASURED = "a command on large files, or that takes hours: its program has to know its options"
@@ -41,6 +42,8 @@ TEXTS = {
     ("embedding.md", "pyinstaller"): PACKAGING,
     ("platforms.md", "pip install edgemoe"): RELEASE,
     ("platforms.md", "PYTHON=python3.12 tools/ci/wheels.sh"): RELEASE,
+    ("scale.md", "pip install '.[ray]'"): RAY,
+    ("scale.md", "edgemoe bench model.gguf --memory 40%"): RAY,
     ("testing.md", "python -m mkdocs build"): ELSEWHERE,
     ("testing.md", "python -m mypy"): ELSEWHERE,
     ("README.md", "python tools/make_default_model.py"): MEASURED,

@@ -48,12 +48,13 @@ PYTHON = {
     "bench": _RUNTIME | {"batching"},
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "conversation", "thinking", "config", "assistant", "__init__"},
+    "serving": _RUNTIME | {"config", "hub", "server", "bench"},
     "cloud": {"errors", "files"},
     "config": {"errors", "sizes", "files", "cloud", "hub"},
     "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME
-    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "cloud", "routing", "__init__"}
-    | {"conversation", "assistant", "config", "hub", "running"},
+    | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "serving", "cloud", "routing"}
+    | {"conversation", "assistant", "config", "hub", "running", "__init__"},
 }
 
 # What each room of native/ may include of the others. edgemoe/error.h belongs to all of them.

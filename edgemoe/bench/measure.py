@@ -6,7 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgemoe.errors import EdgeMoEError
@@ -86,17 +86,30 @@ class Measurement:
         return self.decode_tps / self.sequences if self.decode_tps and self.sequences else None
 
 
-def measure_all(jobs: Iterable[Job], progress: Callable[[Job], None] | None = None) -> list[Measurement]:
-    """Measure the jobs one after another; `progress` is told each before it starts.
+Progress = Callable[[Job], None]
+"""Told each job before it starts."""
+
+
+def one_after_another(jobs: Sequence[Job], progress: Progress) -> list[Measurement]:
+    """Measures the jobs on this machine."""
+    results = []
+    for job in jobs:
+        progress(job)
+        results.append(measure(job))
+    return results
+
+
+def measure_all(
+    jobs: Sequence[Job],
+    progress: Progress = lambda job: None,
+    run: Callable[[Sequence[Job], Progress], list[Measurement]] = one_after_another,
+) -> list[Measurement]:
+    """Measurements of the jobs, in their order, made by `run`.
 
     Raises:
         EdgeMoEError: when no job could be measured.
     """
-    results = []
-    for job in jobs:
-        if progress:
-            progress(job)
-        results.append(measure(job))
+    results = run(jobs, progress)
     if results and all(result.error for result in results):
         raise EdgeMoEError(f"nothing could be measured: {results[0].error}")
     return results

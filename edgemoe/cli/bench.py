@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the results are printed.",
 )
+@options.ray
 @options.plots("speed, time and experts in memory")
 @click.option(
     "--peer-csv",
@@ -75,12 +76,14 @@ def command(
     text_file: str | None,
     stock: bool,
     output: str,
+    ray: str | None,
     plots: tuple[Path, ...],
     peer_csv: Path | None,
 ) -> None:
     """Measure load time, prompt and decode speed, hit rate and peak memory of MODEL.
 
-    Each setting is measured in a process of its own, so that the peak is its own. Decoding is greedy.
+    Each setting is measured in a process of its own, so that the peak is its own. Decoding is greedy. With --ray each
+    machine measures one at a time, of the file that is called MODEL there.
     """
     from edgemoe.bench.measure import Job, measure_all
 
@@ -99,7 +102,14 @@ def command(
     ]
     if stock:
         jobs.append(_stock(common, sequences))
-    results = measure_all(jobs, _Progress(len(jobs)).tell)
+    progress = _Progress(len(jobs)).tell
+    if ray is None:
+        results = measure_all(jobs, progress)
+    else:
+        from edgemoe.serving.tasks import join
+
+        with join(ray) as cluster:
+            results = measure_all(jobs, progress, cluster.measure)
     _print(results, output)
     for path in plots:
         from edgemoe.bench.plot import write_plot

@@ -78,6 +78,14 @@ config = click.option(
     metavar="FILE",
     help="The configuration.  [default: the user's]",
 )
+ray = click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="",
+    help="Share the work among the machines of a Ray cluster; without ADDRESS, of the one that runs here, or of this "
+    "machine alone.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,7 @@ _SUFFIX = ".mwq.gguf"
 @click.option("--report", metavar="FILE", help="Write what each level costs and loses: .json or .md.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @options.threads
+@options.ray
 @options.as_json
 def command(
     model: str,
@@ -68,6 +71,7 @@ def command(
     report: str | None,
     overwrite: bool,
     threads: int | None,
+    ray: str | None,
     as_json: bool,
 ) -> None:
     """Make a pack of MODEL: its experts cut into planes, usable at 2, 3 or 4 bits from one file.
@@ -111,7 +115,7 @@ def command(
             from edgemoe.level_heads import HeadTrainer
 
             settings["heads"] = HeadTrainer(text, threads=threads)
-    packed = _pack(model, target, settings, overwrite)
+    packed = _pack(model, target, settings, overwrite, ray)
     if made:
         keep(made)
     for note in packed.notes:
@@ -176,17 +180,30 @@ def _calibrate(model: str, text: str, gptq: bool | None) -> dict[str, Any]:
     return {"calibration": calibration, "gptq": gptq is not False}
 
 
-def _pack(model: str, target: Path, settings: dict[str, Any], overwrite: bool) -> Packed:
+def _pack(model: str, target: Path, settings: dict[str, Any], overwrite: bool, ray: str | None) -> Packed:
     from edgemoe.cli.console import byte_progress
     from edgemoe.packs.plan import Settings
     from edgemoe.packs.writer import pack
 
     try:
-        with byte_progress(f"packing {Path(model).name}") as progress:
-            return pack(model, target, Settings(**settings), overwrite=overwrite, progress=progress)
+        with _encoders(ray, settings) as more, byte_progress(f"packing {Path(model).name}") as progress:
+            return pack(model, target, Settings(**settings), overwrite=overwrite, progress=progress, **more)
     except KeyboardInterrupt:
         click.echo(f"edgemoe: stopped: the same command goes on from what {target}.partial holds", err=True)
         raise
+
+
+@contextmanager
+def _encoders(ray: str | None, settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Arguments of `pack` that have experts encoded on a cluster, where that is asked for."""
+    if ray is None:
+        yield {}
+        return
+    from edgemoe.serving.tasks import join
+
+    with join(ray) as cluster:
+        settings["threads"] = settings["threads"] or cluster.processors
+        yield {"make_encoder": cluster.encoder}
 
 
 def _values(packed: Packed) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,17 @@ class EncodedExpert:
 
     extents: dict[int, Bytes]
     errors: Floats
+
+
+class Encodes(Protocol):
+    """What makes extents of experts, here or elsewhere. Several threads use it at once."""
+
+    def encode(self, group: Group, expert: int, raw: Sequence[Bytes]) -> EncodedExpert:
+        """As `Encoder.encode`."""
+
+
+MakeEncoder = Callable[[Sequence[int], Settings, codec.Tables], Encodes]
+"""Of the levels of a pack, its settings and tables."""
 
 
 class Encoder:

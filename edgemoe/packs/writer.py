@@ -19,7 +19,7 @@ from edgemoe import machine
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.packs import codec
 from edgemoe.packs.dense import DenseTensor, dense_chunks
-from edgemoe.packs.encode import Encoder, table_rows
+from edgemoe.packs.encode import Encoder, Encodes, MakeEncoder, table_rows
 from edgemoe.packs.heads import Heads
 from edgemoe.packs.layout import CHECKSUMS, LEVEL_PRICES, ExpertTensor, Group
 from edgemoe.packs.partial import PartialFile, as_bytes, check_output
@@ -54,11 +54,15 @@ def pack(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
+    make_encoder: MakeEncoder = Encoder,
 ) -> Packed:
     """Makes the pack `output` of the model `source` (the first file, if it is split).
 
     The file gets its name when it is complete and checked. An interrupted attempt is gone on with by the next one with
     the same source and settings; the bytes are those of an attempt without interruption.
+
+    `make_encoder` makes what encodes experts, `settings.threads` at a time; the bytes do not depend on
+    where that is done.
 
     Raises:
         ModelError: when the source cannot be packed or changes meanwhile.
@@ -74,7 +78,8 @@ def pack(
         digest = xxhash.xxh3_64_hexdigest(b"".join(as_bytes(tables[level]).tobytes() for level in plan.levels))
         made_of = fingerprint(opened, settings, plan, digest)
         with PartialFile(output, plan.bytes, made_of, overwrite=overwrite) as file:
-            writer = _Writer(opened, plan, settings, file, tables, progress or (lambda done, total: None))
+            encoder = make_encoder(plan.levels, settings, codec.default_tables())
+            writer = _Writer(opened, plan, settings, file, tables, encoder, progress or (lambda done, total: None))
             # The workers are the threads; a library that starts its own for each of them spends its time waiting.
             with threadpool_limits(1, "blas"):
                 writer.run()
@@ -119,13 +124,14 @@ class _Writer:
         settings: Settings,
         file: PartialFile,
         tables: dict[int, Any],
+        encoder: Encodes,
         progress: Progress,
     ) -> None:
         self._source = source
         self._plan = plan
         self._file = file
         self._tables = tables
-        self._encoder = Encoder(plan.levels, settings, codec.default_tables())
+        self._encoder = encoder
         self._workers = settings.threads or machine.processors()
         self._progress = progress
         self._done = 0

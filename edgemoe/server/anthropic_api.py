@@ -20,11 +20,12 @@ from edgemoe.server.anthropic_shapes import (
     usage_of,
 )
 from edgemoe.server.anthropic_types import Answer, CountRequest, ErrorBody, MessagesRequest, TokenCount
+from edgemoe.server.errors import RequestError
 from edgemoe.server.reply import Reply
 from edgemoe.server.requests import Piece
-from edgemoe.server.streams import event, streamed, unless_gone
+from edgemoe.server.streams import PING, event, streamed, unless_gone
 
-__all__ = ["PATHS", "error_body", "router"]
+__all__ = ["PATHS", "error_body", "error_event", "router"]
 
 NAME = "anthropic"
 PATHS = ("/v1/messages",)
@@ -35,13 +36,17 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
+def error_event(error: RequestError) -> bytes:
+    """An error in a stream."""
+    return event(error_body(error), "error")
+
+
 @router.post("/messages", response_model=Answer, responses=_STREAM)
 async def messages(body: MessagesRequest, request: Request, service: Served) -> Response:
     """The next message of a conversation."""
     reply = await unless_gone(request, service.chat(request_of(body), NAME))
     if body.stream:
-        ping = event({"type": "ping"}, "ping")
-        return await streamed(request, [reply], _events(reply), lambda e: event(error_body(e), "error"), ping)
+        return await streamed(request, [reply], _events(reply), error_event, PING)
     pieces = await unless_gone(request, _collected(reply))
     return JSONResponse(answer(new_id(), reply, pieces))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +23,10 @@ from edgemoe.server.traffic import Counted, Traffic
 logger = logging.getLogger("edgemoe.server")
 
 APIS = (anthropic_api, ollama_api, openai_api)
-"""Modules with `router`, `PATHS` (prefixes of theirs) and `error_body`; the last one's errors serve all other paths."""
+"""Modules with `router`, `PATHS` (prefixes of theirs), `error_body` and `error_event`.
+
+The last one's errors serve all other paths.
+"""
 
 
 def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
@@ -83,9 +87,17 @@ def _handle_errors(app: FastAPI) -> None:
 
 def error_response(path: str, error: RequestError) -> JSONResponse:
     """`error` as the API of `path` says it."""
-    api = next((api for api in APIS if path.startswith(api.PATHS)), APIS[-1])
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
-    return JSONResponse(api.error_body(error), error.status, headers)
+    return JSONResponse(_api(path).error_body(error), error.status, headers)
+
+
+def error_event(path: str, error: RequestError) -> bytes:
+    """`error` in a stream that the API of `path` has begun."""
+    return _api(path).error_event(error)
+
+
+def _api(path: str) -> Any:
+    return next((api for api in APIS if path.startswith(api.PATHS)), APIS[-1])
 
 
 def _explained(error: RequestValidationError) -> RequestError:

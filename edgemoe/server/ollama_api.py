@@ -37,7 +37,7 @@ from edgemoe.server.service import Service
 from edgemoe.server.settings import AUTO
 from edgemoe.server.streams import line, streamed, unless_gone
 
-__all__ = ["PATHS", "error_body", "router"]
+__all__ = ["PATHS", "error_body", "error_event", "router"]
 
 NAME = "ollama"
 PATHS = ("/api/",)
@@ -49,6 +49,11 @@ router = APIRouter(tags=["ollama"], responses={status: {"model": ErrorBody} for 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer; unless `stream` is false, as lines of JSON.", "content": {LINES: {}}}
 }
+
+
+def error_event(error: RequestError) -> bytes:
+    """An error in a stream."""
+    return line(error_body(error))
 
 
 @router.post("/api/chat", response_model=Answer, responses=_STREAM)
@@ -77,7 +82,7 @@ async def _answered(
     if body.stream is False:
         return JSONResponse(shape.part(await unless_gone(request, _collected(reply))))
     sign_of_life = line(shape.part([]))
-    return await streamed(request, [reply], _lines(shape, reply), lambda e: line(error_body(e)), sign_of_life, LINES)
+    return await streamed(request, [reply], _lines(shape, reply), error_event, sign_of_life, LINES)
 
 
 async def _collected(reply: Reply) -> list[Piece]:

@@ -36,7 +36,7 @@ from edgemoe.server.reply import Reply
 from edgemoe.server.service import Service
 from edgemoe.server.streams import event, merged, streamed, unless_gone
 
-__all__ = ["PATHS", "error_body", "router"]
+__all__ = ["PATHS", "error_body", "error_event", "router"]
 
 NAME = "openai"
 PATHS = ("/v1/",)
@@ -46,6 +46,11 @@ _DONE = b"data: [DONE]\n\n"
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer; with `stream` as server-sent events.", "content": {"text/event-stream": {}}}
 }
+
+
+def error_event(error: RequestError) -> bytes:
+    """An error in a stream."""
+    return event(error_body(error))
 
 
 @router.post("/chat/completions", response_model=Answer, responses=_STREAM)
@@ -78,7 +83,7 @@ async def _answered(
     if body.stream:
         usage = bool(body.stream_options and body.stream_options.include_usage)
         events = _events(shape, replies, len(asked), before, usage=usage)
-        return await streamed(request, replies, events, lambda error: event(error_body(error)))
+        return await streamed(request, replies, events, error_event)
     pieces = await unless_gone(request, _collected(replies))
     choices = [shape.whole(i, found, before) for i, found in enumerate(pieces)]
     shape.model = replies[0].answered_by[-1] if replies[0].answered_by else shape.model

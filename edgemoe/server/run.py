@@ -15,7 +15,8 @@ from edgemoe.server.app import create_app
 from edgemoe.server.service import Service
 
 _LINGER = 10  # seconds that answers under way get after Ctrl-C
-_SWITCH_INTERVAL = 0.001  # seconds: tokens of several answers pass between threads all the time
+SWITCH_INTERVAL = 0.001
+"""Seconds: tokens of several answers pass between threads all the time."""
 
 
 def is_loopback(host: str) -> bool:
@@ -81,7 +82,7 @@ def serve(
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Answers requests on `bound` until Ctrl-C or SIGTERM; answers under way get a little time to end."""
-    sys.setswitchinterval(_SWITCH_INTERVAL)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     app = create_app(service, api_key=api_key, hosts=(host,))
     config = uvicorn.Config(
         app,

@@ -33,6 +33,12 @@ def line(data: Any) -> bytes:
     return json.dumps(data, ensure_ascii=False).encode() + b"\n"
 
 
+COMMENT = b": computing\n\n"
+"""A sign of life that clients skip."""
+PING = event({"type": "ping"}, "ping")
+"""Anthropic's."""
+
+
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """What `work` returns; when the client hangs up before, it is cancelled.
 
@@ -81,7 +87,7 @@ async def streamed(
     replies: Sequence[Reply],
     events: AsyncIterator[bytes],
     error_event: Callable[[RequestError], bytes],
-    heartbeat: bytes = b": computing\n\n",
+    heartbeat: bytes = COMMENT,
     media_type: str = "text/event-stream",
 ) -> StreamingResponse:
     """A response that sends `events`, which are made of `replies`; they are stopped when it ends or the client goes.

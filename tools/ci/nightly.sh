@@ -23,6 +23,12 @@ desktop() { # the example with a window
   checked test_examples.py -k desktop
 }
 
+ray() { # replicas on a real Ray
+  .venv/bin/pip install --quiet ".[test,ray]"
+  checked test_serving_ray.py
+  checked test_serving_tasks.py
+}
+
 page() { # the server's page in a browser
   command -v chromedriver >/dev/null 2>&1 ||
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
@@ -81,7 +87,7 @@ disk() { # what of the disk's speed is used
   "$python" tools/io_bound.py "$model" --text "$text"
 }
 
-steps=(desktop page load schema flipped fuzz cross synthetic packs budget stock limits disk)
+steps=(desktop ray page load schema flipped fuzz cross synthetic packs budget stock limits disk)
 [ $# = 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
   [ "$(type -t "$step")" = function ] || { echo "nightly.sh: there is no step '$step'" >&2; exit 2; }
