@@ -20,6 +20,7 @@ from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
 from edgemoe.experts.quality import QualityControl, parse_quality
+from edgemoe.experts.reads import choose_reads, measure_disk
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.loans import Loans
@@ -38,6 +39,8 @@ HALF_LIFE = 256.0
 SHORTEST_HALF_LIFE = 0.01
 """Of the tokens that used an expert only the last one counts: the least recently used is evicted, of all layers."""
 _DENSE_CTX = 4096
+_WORTH_TIMING = 256 << 20
+"""Bytes of experts from which on it is worth 20 MB of reads to know the disk."""
 
 
 class Residence:
@@ -66,6 +69,7 @@ class Residence:
         if n_outputs_max is not None and n_outputs_max < 0:
             raise EdgeMoEError(f"n_outputs_max={n_outputs_max} is no number of tokens: use 1 or more, or 0 for all")
         self._n_outputs_max = n_outputs_max
+        self._io_threads = io_threads
         self._n_seq_max = _checked_sequences(n_seq_max, arguments)
         self.notes: list[str] = []
         self.plan: Plan | None = None
@@ -195,6 +199,7 @@ class Residence:
         self._engine.attach(context, threads)
         machine.return_free_memory()
         if self.plan is not None:
+            self._adapt_reads()
             name, used = self._summary.path.name, self._summary.experts_used
             self.share = Share(self._engine, self.plan, name, used, self.loans)
             self.share.start(self._budget, self._memory_wanted, self._cache_wanted)
@@ -202,6 +207,15 @@ class Residence:
                 self._trace.begin(self._summary.name, self._engine.groups())
                 self._engine.record_trace(True)
         self._news = News(self._engine, self.share, self._summary.path.name, self._summary.paths)
+
+    def _adapt_reads(self) -> None:
+        """To the disk, where a large model will go on reading from it and nobody has said how many threads read."""
+        streams = self._budget is not None or self._cache_wanted is not None
+        if not streams or self._io_threads or self._summary.expert_bytes < _WORTH_TIMING:
+            return
+        reads = choose_reads(measure_disk(self._summary.paths[-1], DEFAULT_IO_THREADS), DEFAULT_IO_THREADS)
+        logger.info("reads of up to %s, %d at a time", format_size(reads.together), reads.threads)
+        self._engine.adapt_reads(reads.threads, reads.together)
 
     def tell(self) -> None:
         """Tells other processes what has changed, between requests."""
