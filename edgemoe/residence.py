@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from edgemoe.experts.reads import choose_reads, measure_disk
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.loans import Loans
+from edgemoe.pace import Pace
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.share import News, Share, promised_memory
@@ -81,6 +83,7 @@ class Residence:
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
         self.share: Share | None = None
+        self._pace: Pace | None = None
         self._news: News | None = None
         self._trace: TraceWriter | None = None
         self._budget = resolve_memory(memory)
@@ -194,8 +197,12 @@ class Residence:
         """Raises what an operation of the backend kept for this thread, if there is anything."""
         self._engine.raise_error()
 
-    def attach(self, context: int, threads: int) -> None:
-        """Shares the threads with the context and sizes the cache from what is left of the budget now."""
+    def attach(self, context: int, threads: int, *, adapt: int = 0) -> None:
+        """Shares the threads with the context and sizes the cache from what is left of the budget now.
+
+        `adapt` are the threads that decode, if their number may change.
+        """
+        self._pace = Pace(adapt) if adapt > 1 else None
         self._engine.attach(context, threads)
         machine.return_free_memory()
         if self.plan is not None:
@@ -240,12 +247,27 @@ class Residence:
             self.share.follow()
         self.loans.make_room_for(batch.n_tokens)
         self._engine.forget_compute_buffer()
+        waited, began = self._waited(), time.perf_counter()
         code = bindings.llama_decode(context, batch)
+        if self._pace is not None and code == 0 and batch.n_tokens == 1:
+            self._follow_pace(context, time.perf_counter() - began - (self._waited() - waited))
         if code != 0:
             self._engine.forget_compute_buffer()
         if self._trace is not None:
             self._trace.write(self._engine.take_trace())
         return code
+
+    def _waited(self) -> float:
+        """Seconds so far that computing has waited for the disk."""
+        return float(self._engine.stats()["io_wait"]) if self._pace is not None else 0.0
+
+    def _follow_pace(self, context: Any, seconds: float) -> None:
+        """Fewer threads decode where the machine has slowed down and fewer are faster; prompts keep theirs."""
+        assert self._pace is not None
+        before = self._pace.threads
+        if self._pace.told(seconds) != before:
+            logger.debug("%d threads decode, in place of %d", self._pace.threads, before)
+            bindings.llama_set_n_threads(context, self._pace.threads, bindings.llama_n_threads_batch(context))
 
     def cancel(self) -> None:
         self._engine.cancel()
