@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -33,9 +32,12 @@ def test_chat_in_300_mib_on_one_core_and_a_card(groups: ModuleType) -> None:
     command = [sys.executable, "-m", "edgemoe", "chat", model, "-p", "Hello", "--max-tokens", "8", "--json"]
     groups.forget_pages([model])
     try:
-        with groups.memory_group(300 * MIB) as memory, groups.cores_group("0") as core:
-            with groups.disk_group(CARD[0], [model], CARD[1]) as disk:
-                done = groups.run_in([memory, core, disk], command)
+        with (
+            groups.memory_group(300 * MIB) as memory,
+            groups.cores_group("0") as core,
+            groups.disk_group(CARD[0], [model], CARD[1]) as disk,
+        ):
+            done = groups.run_in([memory, core, disk], command)
     except OSError as error:
         pytest.skip(f"the disk cannot be limited: {error}")
     assert done.returncode == 0, done.stderr
@@ -56,7 +58,6 @@ def test_the_tool_measures_both_programs(tmp_path: Path, groups: ModuleType, mon
     assert {label: run["end"] for label, run in runs.items()} == {"edgemoe": "done", "llama.cpp": "done"}
     assert runs["edgemoe"]["group"] <= 500 * MIB
     assert runs["edgemoe"]["decode"] > 0
-    done = CliRunner().invoke(tool.main, [str(path), "--text", str(text), *options[2:], "--memory", "60MiB"])
+    done = CliRunner().invoke(tool.main, [str(path), "--text", str(text), *options[2:], "--memory", "40MiB"])
     assert done.exit_code == 0, done.output
-    assert os.linesep.join(done.output.splitlines()[1:])  # each program has a row that says how it ended
     assert "killed for its memory" in done.output or "too small" in done.output
