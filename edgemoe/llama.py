@@ -116,6 +116,7 @@ class Llama(Controls, llama_cpp.Llama):
         if self._keep_rows == "all" or kwargs.get("draft_model") or kwargs.get("embedding"):
             n_outputs_max = n_outputs_max or 0
         self._observing_last = False  # inputs of the last layer's experts are kept
+        self._threads_asked = bool(n_threads and n_threads > 0)
         kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
         kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
@@ -164,7 +165,8 @@ class Llama(Controls, llama_cpp.Llama):
         context.decode = lambda batch: (method := decode()) and method(batch)
         self._worker = Worker(f"edgemoe-{os.path.basename(model_path)}")
         address = ctypes.cast(self._ctx.ctx, ctypes.c_void_p).value or 0
-        self._residence.attach(address, max(self.n_threads, self.n_threads_batch))
+        adapt = 0 if self._threads_asked else self.n_threads
+        self._residence.attach(address, max(self.n_threads, self.n_threads_batch), adapt=adapt)
         self._stack.callback(self._residence.detach, address)
         logger.debug("plan: %s", self._residence.plan)
 

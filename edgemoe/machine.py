@@ -21,13 +21,26 @@ _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 def total_memory() -> int:
     """Physical memory in bytes, or the container's limit when that is smaller."""
-    return min([psutil.virtual_memory().total, *(group.limit for group in _groups())])
+    return min([physical_memory(), *(group.limit for group in _groups())])
 
 
 def available_memory() -> int:
     """Bytes that new work of this process may take without pushing others out."""
     limited = [group.available() for group in _groups() if group.limit < _NO_LIMIT]
-    return max(0, min([psutil.virtual_memory().available, *limited]))
+    return max(0, min([_system_memory("available", "SC_AVPHYS_PAGES"), *limited]))
+
+
+def physical_memory() -> int:
+    """Bytes in the machine, whatever a container may use of them."""
+    return _system_memory("total", "SC_PHYS_PAGES")
+
+
+def _system_memory(name: str, pages: str) -> int:
+    """By psutil, or where /proc is hidden by the C library."""
+    try:
+        return int(getattr(psutil.virtual_memory(), name))
+    except OSError:
+        return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory_stalls() -> dict[str, float]:
@@ -44,8 +57,11 @@ def memory_stalls() -> dict[str, float]:
 
 
 def rss() -> int:
-    """Resident set of this process in bytes."""
-    return psutil.Process().memory_info().rss
+    """Resident set of this process in bytes; where /proc is hidden, the highest so far."""
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except (OSError, psutil.Error):
+        return peak_rss()
 
 
 def held_memory() -> int:
@@ -78,7 +94,11 @@ def peak_rss() -> int:
 def processors() -> int:
     """Cores that this process may run on; hardware threads of one core count once."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    try:
+        physical = psutil.cpu_count(logical=False)
+    except OSError:  # /proc is hidden
+        physical = None
+    return max(1, min(allowed, physical or allowed))
 
 
 def return_free_memory() -> None:

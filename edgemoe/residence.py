@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ from edgemoe.experts import library
 from edgemoe.experts.loading import collected_log, load_model
 from edgemoe.experts.planning import ContextShape
 from edgemoe.experts.quality import QualityControl, parse_quality
+from edgemoe.experts.reads import choose_reads, measure_disk
 from edgemoe.experts.stats import Clock, Stats
 from edgemoe.experts.trace import TraceWriter
 from edgemoe.experts.turns import CLOSED
 from edgemoe.loans import Loans
+from edgemoe.pace import Pace
 from edgemoe.packs.adapter import check_adapter
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.packs.verify import check_to_run
@@ -40,6 +43,8 @@ HALF_LIFE = 256.0
 SHORTEST_HALF_LIFE = 0.01
 """Of the tokens that used an expert only the last one counts: the least recently used is evicted, of all layers."""
 _DENSE_CTX = 4096
+_WORTH_TIMING = 256 << 20
+"""Bytes of experts from which on it is worth 20 MB of reads to know the disk."""
 
 
 class Residence:
@@ -68,6 +73,7 @@ class Residence:
         if n_outputs_max is not None and n_outputs_max < 0:
             raise EdgeMoEError(f"n_outputs_max={n_outputs_max} is no number of tokens: use 1 or more, or 0 for all")
         self._n_outputs_max = n_outputs_max
+        self._io_threads = io_threads
         self._n_seq_max = _checked_sequences(n_seq_max, arguments)
         self.notes: list[str] = []
         self.plan: Plan | None = None
@@ -79,6 +85,7 @@ class Residence:
         lora = arguments.get("lora_path")
         self._adapters = check_adapter(lora, self._file) if lora else 0
         self.share: Share | None = None
+        self._pace: Pace | None = None
         self._news: News | None = None
         self._trace: TraceWriter | None = None
         self._budget = resolve_memory(memory)
@@ -194,11 +201,16 @@ class Residence:
         """Raises what an operation of the backend kept for this thread, if there is anything."""
         self._engine.raise_error()
 
-    def attach(self, context: int, threads: int) -> None:
-        """Shares the threads with the context and sizes the cache from what is left of the budget now."""
+    def attach(self, context: int, threads: int, *, adapt: int = 0) -> None:
+        """Shares the threads with the context and sizes the cache from what is left of the budget now.
+
+        `adapt` are the threads that decode, if their number may change.
+        """
+        self._pace = Pace(adapt) if adapt > 1 else None
         self._engine.attach(context, threads)
         machine.return_free_memory()
         if self.plan is not None:
+            self._adapt_reads()
             name, used = self._summary.path.name, self._summary.experts_used
             self.share = Share(self._engine, self.plan, name, used, self.loans)
             self.share.start(self._budget, self._memory_wanted, self._cache_wanted)
@@ -206,6 +218,15 @@ class Residence:
                 self._trace.begin(self._summary.name, self._engine.groups())
                 self._engine.record_trace(True)
         self._news = News(self._engine, self.share, self._summary.path.name, self._summary.paths)
+
+    def _adapt_reads(self) -> None:
+        """To the disk, where a large model will go on reading from it and nobody has said how many threads read."""
+        streams = self._budget is not None or self._cache_wanted is not None
+        if not streams or self._io_threads or self._summary.expert_bytes < _WORTH_TIMING:
+            return
+        reads = choose_reads(measure_disk(self._summary.paths[-1], DEFAULT_IO_THREADS), DEFAULT_IO_THREADS)
+        logger.info("reads of up to %s, %d at a time", format_size(reads.together), reads.threads)
+        self._engine.adapt_reads(reads.threads, reads.together)
 
     def tell(self) -> None:
         """Tells other processes what has changed, between requests."""
@@ -230,12 +251,27 @@ class Residence:
             self.share.follow()
         self.loans.make_room_for(batch.n_tokens)
         self._engine.forget_compute_buffer()
+        waited, began = self._waited(), time.perf_counter()
         code = bindings.llama_decode(context, batch)
+        if self._pace is not None and code == 0 and batch.n_tokens == 1:
+            self._follow_pace(context, time.perf_counter() - began - (self._waited() - waited))
         if code != 0:
             self._engine.forget_compute_buffer()
         if self._trace is not None:
             self._trace.write(self._engine.take_trace())
         return code
+
+    def _waited(self) -> float:
+        """Seconds so far that computing has waited for the disk."""
+        return float(self._engine.stats()["io_wait"]) if self._pace is not None else 0.0
+
+    def _follow_pace(self, context: Any, seconds: float) -> None:
+        """Fewer threads decode where the machine has slowed down and fewer are faster; prompts keep theirs."""
+        assert self._pace is not None
+        before = self._pace.threads
+        if self._pace.told(seconds) != before:
+            logger.debug("%d threads decode, in place of %d", self._pace.threads, before)
+            bindings.llama_set_n_threads(context, self._pace.threads, bindings.llama_n_threads_batch(context))
 
     def cancel(self) -> None:
         self._engine.cancel()

@@ -31,6 +31,7 @@ TEXTS = {
     ("README.md", "MIT License"): LICENCE,
     ("benchmarking.md", "python tools/compare_limits.py"): MEASURED,
     ("benchmarks.md", "tools/compare_limits.py"): MEASURED,
+    ("benchmarks.md", "tools/small_machine.py"): MEASURED,
     ("benchmarks.md", "edgemoe unpack"): MEASURED,
     ("benchmarks.md", "kernels_bench"): MEASURED,
     ("budgets.md", "edgemoe: a budget of"): OUTPUT,

@@ -16,14 +16,17 @@ _FILE_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 20
 _READS_PER_READER = 128
 _MANY_READERS = 8
+_BLOCK = 4096
+_SHORT_READS = 64
 
 
 @dataclass(frozen=True)
 class DiskSpeed:
-    """Bytes per second of random reads of READ_LENGTH past the page cache."""
+    """Bytes per second of random reads of READ_LENGTH past the page cache; seconds of a short one."""
 
     one_reader: float
     many_readers: float
+    latency: float
 
 
 def measure_disk(path: Path) -> DiskSpeed:
@@ -39,7 +42,8 @@ def measure_disk(path: Path) -> DiskSpeed:
 
     one = _native.read_speed(str(path), 1, READ_LENGTH, _READS_PER_READER)
     many = _native.read_speed(str(path), _MANY_READERS, READ_LENGTH, _READS_PER_READER * _MANY_READERS)
-    return DiskSpeed(one, many)
+    latency = _BLOCK / _native.read_speed(str(path), 1, _BLOCK, _SHORT_READS)
+    return DiskSpeed(one, many, latency)
 
 
 @contextmanager

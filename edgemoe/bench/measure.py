@@ -35,6 +35,8 @@ class Job:
     """Of the uses that decide which experts stay; None: the default."""
     residency: bool = False
     """Tell which experts are in memory in the end."""
+    energy: str | None = None
+    """Measure energy with what there is in sysfs, which is here."""
 
     @property
     def title(self) -> str:
@@ -76,6 +78,10 @@ class Measurement:
     expert_seconds: float | None = None
     """Computing experts."""
     rest_seconds: float | None = None
+    joules_per_token: float | None = None
+    """Of decoding, of all that is measured: the machine's own share when idle included."""
+    idle_watts: float | None = None
+    """What the same meters said before anything ran."""
     resident_bits: dict[str, list[float]] | None = None
     """In the end, by group of experts: bits per weight of each expert in memory."""
     error: str | None = None
@@ -84,6 +90,13 @@ class Measurement:
     def sequence_tps(self) -> float | None:
         """Decoded tokens per second of each sequence."""
         return self.decode_tps / self.sequences if self.decode_tps and self.sequences else None
+
+    @property
+    def joules_above_idle(self) -> float | None:
+        """Of a decoded token, without what the machine would have taken in its time anyway."""
+        if self.joules_per_token is None or self.idle_watts is None or not self.decode_tps:
+            return None
+        return max(0.0, self.joules_per_token - self.idle_watts / self.decode_tps)
 
 
 Progress = Callable[[Job], None]

@@ -9,6 +9,8 @@ from typing import Any
 
 import psutil
 
+from edgemoe.bench.energy import Meter, Source
+
 
 @dataclass
 class Run:
@@ -21,10 +23,13 @@ class Run:
     wait_seconds: float | None = None
     expert_seconds: float | None = None
     rest_seconds: float | None = None
+    joules_per_token: float | None = None
 
     def _finish(self, started: float, first: float, decoding: _Counters, tokens: int) -> None:
         """After `tokens` tokens: `decoding` was made at `first`, the time of the first token."""
         seconds = time.perf_counter() - first
+        if decoding.meter is not None:
+            self.joules_per_token = decoding.meter.stop() / tokens
         self.time_to_first_token = first - started
         self.decode_tps = tokens / seconds
         for name, value in decoding.growth(tokens, seconds).items():
@@ -34,13 +39,13 @@ class Run:
 class SingleRun(Run):
     """One prompt and its continuation, from an empty context."""
 
-    def __init__(self, llm: Any, prompt: list[int], tokens: int) -> None:
+    def __init__(self, llm: Any, prompt: list[int], tokens: int, sources: Sequence[Source] = ()) -> None:
         llm.reset()
         started = time.perf_counter()
         stream = llm.generate(prompt, temp=0.0)
         next(stream)
         first = time.perf_counter()
-        decoding = _Counters(llm)
+        decoding = _Counters(llm, sources)
         for _ in range(tokens - 1):
             next(stream)
         self._finish(started, first, decoding, tokens - 1)
@@ -50,7 +55,7 @@ class SingleRun(Run):
 class ParallelRun(Run):
     """A sequence for each prompt; they decode together once all have their first token."""
 
-    def __init__(self, llm: Any, prompts: Sequence[list[int]], tokens: int) -> None:
+    def __init__(self, llm: Any, prompts: Sequence[list[int]], tokens: int, sources: Sequence[Source] = ()) -> None:
         from edgemoe.batching import Batch
 
         with Batch(llm) as batch:
@@ -61,7 +66,7 @@ class ParallelRun(Run):
             while len(chosen) < len(prompts):
                 chosen |= _greedy(batch)
             first = time.perf_counter()
-            decoding = _Counters(llm)
+            decoding = _Counters(llm, sources)
             for _ in range(tokens - 1):
                 for sequence, token in chosen.items():
                     batch.push(sequence, token)
@@ -76,8 +81,9 @@ def _greedy(batch: Any) -> dict[int, int]:
 class _Counters:
     """What a model has done when this is made: by edgemoe's own count, or the system's for stock llama.cpp."""
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: Any, sources: Sequence[Source]) -> None:
         self._llm = llm
+        self.meter = Meter(list(sources)) if sources else None
         self._stats = llm.stats() if hasattr(llm, "stats") else None
         self._bytes = _bytes_of_process()
 

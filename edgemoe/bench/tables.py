@@ -38,6 +38,8 @@ COLUMNS: dict[str, _Cell] = {
     "hits": _number(".1%", "hit_rate"),
     "read/token": _size("bytes_per_token"),
     "peak": _size("peak_bytes"),
+    "J/token": _number(".2f", "joules_per_token"),
+    "above idle": _number(".2f", "joules_above_idle"),
 }
 """What a row shows, by title; what is not known is a dash."""
 
@@ -56,6 +58,8 @@ def rows(results: Sequence[Measurement], columns: dict[str, _Cell] = COLUMNS) ->
         left_out.add("quality")
     if not any(result.sequences for result in results):
         left_out |= {"sequences", "tok/s each"}
+    if not any(result.joules_per_token is not None for result in results):
+        left_out |= {"J/token", "above idle"}
     shown = {title: cell for title, cell in columns.items() if title not in left_out}
     return [list(shown), *([cell(result) for cell in shown.values()] for result in results)]
 

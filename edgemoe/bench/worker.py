@@ -6,9 +6,11 @@ import dataclasses
 import json
 import sys
 import time
+from pathlib import Path
 from statistics import median
 from typing import Any
 
+from edgemoe.bench.energy import find_sources
 from edgemoe.bench.measure import Job, Measurement
 from edgemoe.bench.runs import ParallelRun, Run, SingleRun
 from edgemoe.bench.texts import prompt_of, prompts_of
@@ -55,11 +57,12 @@ _MEDIANS = [field.name for field in dataclasses.fields(Run)]
 
 
 def _runs(llm: Any, job: Job) -> list[Run]:
+    sources = find_sources(Path(job.energy)) if job.energy else []
     if job.sequences is None:
         prompt = prompt_of(llm, job.text, job.prompt_tokens)
-        return [SingleRun(llm, prompt, job.tokens) for _ in range(job.repeat)]
+        return [SingleRun(llm, prompt, job.tokens, sources) for _ in range(job.repeat)]
     prompts = prompts_of(llm, job.text, job.prompt_tokens, job.sequences)
-    return [ParallelRun(llm, prompts, job.tokens) for _ in range(job.repeat)]
+    return [ParallelRun(llm, prompts, job.tokens, sources) for _ in range(job.repeat)]
 
 
 def _median(values: list[float | None]) -> float | None:

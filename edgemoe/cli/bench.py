@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edgemoe.bench.measure import Job, Measurement
     from edgemoe.bench.peers import Peer
 
+SYSFS = Path("/sys")
+"""Where sysfs is."""
+_IDLE_SECONDS = 3.0
+
 
 @click.command()
 @click.argument("model", type=options.MODEL_FILE)
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 @click.option("--ctx", type=click.IntRange(min=3), metavar="N", help="Tokens of context.  [default: prompt and answer]")
 @click.option("--text", "text_file", type=options.FILE, help="The prompt's source.  [default: English prose]")
 @click.option("--stock", is_flag=True, help="Measure plain llama.cpp, which maps the file, too.")
+@click.option("--energy", is_flag=True, help="Measure joules per token, where the machine tells them.")
 @click.option(
     "-o",
     "--output",
@@ -75,6 +80,7 @@ def command(
     ctx: int | None,
     text_file: str | None,
     stock: bool,
+    energy: bool,
     output: str,
     ray: str | None,
     plots: tuple[Path, ...],
@@ -91,11 +97,15 @@ def command(
     if ctx is not None and ctx < needed:
         message = f"{ctx} tokens do not hold the prompt and the answer: at least {needed}"
         raise click.BadParameter(message, param_hint="--ctx")
+    if energy and ray is not None:
+        raise click.UsageError("--energy measures this machine, and --ray others: choose one of them")
     sequences = _sequences(parallel)
     peers = _prepare(plots, peer_csv, sequences)
     text = _text(text_file, sequences)
     common = Job("", model, None, prompt_tokens, tokens, repeat, ctx or needed, text, threads, cache)
-    common = dataclasses.replace(common, residency=bool(plots))
+    idle = _idle_watts() if energy else None
+    root = None if idle is None else str(SYSFS)
+    common = dataclasses.replace(common, residency=bool(plots), energy=root)
     jobs = [
         dataclasses.replace(common, label=budget, memory=budget, quality=wanted, sequences=count)
         for budget, wanted, count in itertools.product(_budgets(memory), _parts(quality, "--quality"), sequences)
@@ -110,11 +120,26 @@ def command(
 
         with join(ray) as cluster:
             results = measure_all(jobs, progress, cluster.measure)
+    results = [dataclasses.replace(result, idle_watts=idle) for result in results]
     _print(results, output)
     for path in plots:
         from edgemoe.bench.plot import write_plot
 
         write_plot(path, Path(model).name, results, peers)
+
+
+def _idle_watts() -> float | None:
+    """What the machine takes before anything runs, in watts; None where it cannot tell, which is said on stderr."""
+    from edgemoe.bench.energy import describe, find_sources, idle_watts
+
+    try:
+        sources = find_sources(SYSFS)
+        idle = idle_watts(sources, _IDLE_SECONDS)
+    except EdgeMoEError as error:
+        click.echo(f"edgemoe: {error}", err=True)
+        return None
+    click.echo(f"edgemoe: energy is that of {describe(sources)}, {idle:.2f} W before anything ran", err=True)
+    return idle
 
 
 def _print(results: Sequence[Measurement], output: str) -> None:

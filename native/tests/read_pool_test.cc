@@ -203,6 +203,24 @@ TEST_F(ReadPoolTest, ReadsSideBySideAreOneCallAndKeepTheirBytes) {
   }
 }
 
+TEST_F(ReadPoolTest, FewThreadsReadMuchAtOnceAfterAdapting) {
+  RecordingSink sink;
+  ReadPool pool(4, kBlock);
+  pool.adapt(1, 8 * kBlock);
+  sink.hold();
+  pool.submit({block(0, &sink)}, true);
+  ASSERT_TRUE(sink.wait_for(1));  // the only thread that may read is now inside the sink
+  pool.submit(blocks(10, 26, &sink), true);
+  sink.let_go();
+  ASSERT_TRUE(sink.wait_for(17));
+  EXPECT_EQ(pool.calls(), 3u);
+  for (uint32_t i = 10; i < 26; ++i) EXPECT_TRUE(arrived(i)) << i;
+  pool.adapt(9, kBlock);  // no more than there are
+  pool.submit(blocks(30, 40, &sink), true);
+  ASSERT_TRUE(sink.wait_for(27));
+  EXPECT_EQ(pool.calls(), 13u);
+}
+
 TEST_F(ReadPoolTest, OfReadsSideBySideOnlyThoseBeyondTheEndFail) {
   RecordingSink sink;
   ReadPool pool(1);

@@ -111,6 +111,7 @@ void bind_engine(nb::module_& m) {
       .def("minimum_cache", &Engine::minimum_cache, nb::arg("experts_used"))
       .def("full_cache", &Engine::full_cache)
       .def("set_cache", &Engine::set_cache, nb::arg("bytes"), release())
+      .def("adapt_reads", [](Engine& engine, int threads, size_t together) { engine.pool().adapt(threads, together); }, nb::arg("threads"), nb::arg("together"))
       .def(
           "attach", [](Engine& e, uintptr_t context, int threads) { e.attach(reinterpret_cast<void*>(context), threads); },
           nb::arg("context"), nb::arg("threads"))

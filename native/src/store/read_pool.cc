@@ -37,9 +37,9 @@ size_t read_together(const std::vector<Read>& group) {
 
 }  // namespace
 
-ReadPool::ReadPool(int threads, size_t together) : _together(together) {
+ReadPool::ReadPool(int threads, size_t together) : _together(together), _active(threads) {
   if (threads < 1) throw Error("reading needs at least one thread, not " + std::to_string(threads));
-  for (int i = 0; i < threads; ++i) _threads.emplace_back([this] { run(); });
+  for (int i = 0; i < threads; ++i) _threads.emplace_back([this, i] { run(i); });
 }
 
 ReadPool::~ReadPool() {
@@ -60,7 +60,7 @@ void ReadPool::submit(const std::vector<Read>& reads, bool urgent) {
     auto& queue = urgent ? _urgent : _later;
     queue.insert(queue.end(), reads.begin(), reads.end());
   }
-  if (reads.size() == 1) {
+  if (reads.size() == 1 && _all_active) {
     _work.notify_one();
   } else {
     _work.notify_all();
@@ -76,14 +76,22 @@ std::vector<Read> ReadPool::drop_queued(const ReadSink* sink, bool urgent) {
   return dropped;
 }
 
-void ReadPool::run() {
+void ReadPool::adapt(int threads, size_t together) {
+  std::lock_guard lock(_mutex);
+  _active = std::clamp(threads, 1, this->threads());
+  _all_active = _active == this->threads();
+  _together = together;
+  _work.notify_all();
+}
+
+void ReadPool::run(int index) {
   platform::serve_computation();
   for (;;) {
     std::vector<Read> group;
     {
       std::unique_lock lock(_mutex);
       ++_idle;
-      _work.wait(lock, [this] { return _stopping || !_urgent.empty() || !_later.empty(); });
+      _work.wait(lock, [this, index] { return _stopping || (index < _active && !(_urgent.empty() && _later.empty())); });
       --_idle;
       if (_stopping) return;
       group = take();
@@ -98,7 +106,8 @@ std::vector<Read> ReadPool::take() {
   std::vector<Read> group = {queue.front()};
   queue.pop_front();
   // What is not waited for stays apart: it must be possible to drop it, and to start what is urgent soon.
-  while (urgent && queue.size() > static_cast<size_t>(_idle)) {
+  const int idle = std::max(0, _idle - (threads() - _active));
+  while (urgent && queue.size() > static_cast<size_t>(idle)) {
     const Read& last = group.back();
     const auto next = std::find_if(queue.begin(), queue.end(), [&last](const Read& read) { return follows(read, last); });
     if (next == queue.end() || end_of(*next) - group[0].offset > _together) break;

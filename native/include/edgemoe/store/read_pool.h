@@ -54,21 +54,27 @@ class ReadPool {
   /// called for them.
   std::vector<Read> drop_queued(const ReadSink* sink, bool urgent);
 
+  /// @brief From now on `threads` of the pool's threads read (at least 1, at most all), and `together` is as for the constructor. A disk
+  /// with a high cost for each read wants few and long ones.
+  void adapt(int threads, size_t together);
+
   int threads() const { return static_cast<int>(_threads.size()); }
   uint64_t calls() const { return _calls.load(std::memory_order_relaxed); }  ///< of the system, for all reads so far
   uint64_t bytes_read() const { return _bytes_read.load(std::memory_order_relaxed); }
 
  private:
-  void run();
+  void run(int index);
   std::vector<Read> take();
   void serve(const std::vector<Read>& group);
   void end(const Read& read, size_t got);
 
-  const size_t _together;
+  size_t _together;
+  int _active;
   std::mutex _mutex;
   std::condition_variable _work;
   std::deque<Read> _urgent;
   std::deque<Read> _later;
+  std::atomic<bool> _all_active{true};  // then one waiting thread is as good as another
   int _idle = 0;
   bool _stopping = false;
   std::atomic<uint64_t> _bytes_read{0};

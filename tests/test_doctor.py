@@ -1,0 +1,244 @@
+"""What limits a machine: real limits of control groups, file systems and folders, and the order of what would help."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from edgemoe.default_model import default_model_path
+from edgemoe.errors import BudgetError
+from edgemoe.planning.limits import find_limits, typical_speed
+from edgemoe.planning.machines import GIB, MACHINES
+from edgemoe.planning.surroundings import (
+    features_finding,
+    filesystem,
+    filesystem_finding,
+    folders_finding,
+    proc_finding,
+    reads_past_cache,
+)
+
+MIB = 1 << 20
+MODEL = str(default_model_path())
+DOCTOR = [sys.executable, "-m", "edgemoe", "doctor", "--json", MODEL]
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def finding(output: str, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(output)["findings"]
+    (one,) = [finding for finding in found if finding["name"] == name]
+    return one
+
+
+# What would help most
+
+
+def names(machine: Any) -> list[str]:
+    return [limit.name for limit in find_limits(machine, typical_speed)]
+
+
+def test_a_card_and_little_memory_are_helped_by_a_disk_first() -> None:
+    assert names(MACHINES["pi5-sd"])[:2] == ["disk", "memory"]
+
+
+def test_with_enough_memory_the_disk_does_not_matter() -> None:
+    limits = names(replace(MACHINES["pi5-sd"], memory_bytes=64 * GIB))
+    assert "disk" not in limits
+    assert limits[0] in ("memory bandwidth", "cores")
+
+
+def test_gains_are_those_of_the_roofline() -> None:
+    machine = replace(MACHINES["pi5-sd"], memory_bytes=64 * GIB)
+    gains = {limit.name: limit.gain for limit in find_limits(machine, typical_speed)}
+    faster = replace(machine, memory_bandwidth=2 * machine.memory_bandwidth)
+    expected = typical_speed(faster).per_second / typical_speed(machine).per_second
+    assert gains.get("memory bandwidth", 1.0) == pytest.approx(expected) or expected < 1.05
+
+
+def test_a_model_that_does_not_fit_needs_memory() -> None:
+    (limit,) = find_limits(replace(MACHINES["pi5-sd"], memory_bytes=GIB), typical_speed)
+    assert limit.name == "memory"
+    assert "does not fit" in limit.value
+    with pytest.raises(BudgetError):
+        typical_speed(replace(MACHINES["pi5-sd"], memory_bytes=GIB))
+
+
+# The machine
+
+
+def test_missing_features_are_named() -> None:
+    assert "avx2 and fma missing" in features_finding(["sse4"], "x86_64").advice
+    assert features_finding(["avx2", "fma"], "AMD64").advice == ""
+    assert "neon missing" in features_finding([], "aarch64").advice
+
+
+def test_a_container_s_limit_is_seen(prove_budget: ModuleType) -> None:
+    with prove_budget.memory_group(700 * MIB) as group:
+        done = prove_budget.run_in([group], DOCTOR)
+    assert done.returncode == 0, done.stderr
+    memory = finding(done.stdout, "memory")
+    assert memory["value"].startswith("a container's limit of 700 MiB, of ")
+    assert "raise the limit" in memory["advice"]
+
+
+@ROOT
+def test_one_core_of_a_cpuset_is_seen(prove_budget: ModuleType) -> None:
+    import control_groups  # beside prove_budget
+
+    if lacking := control_groups.missing(control_groups.CORES):
+        pytest.skip(lacking)
+    with control_groups.cores_group("0") as group:
+        done = control_groups.run_in([group], DOCTOR)
+    assert done.returncode == 0, done.stderr
+    assert finding(done.stdout, "processor")["value"].startswith("1 cores")
+
+
+# Folders
+
+
+@ROOT
+def test_folders_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    """A read-only home: a mount, because root may write to anything else."""
+    home = tmp_path / "home"
+    home.mkdir()
+    script = f'mount -t tmpfs -o ro none {home} && exec "$@"'
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    environment |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["unshare", "-m", "sh", "-c", script, "sh"]
+    done = subprocess.run([*command, *DOCTOR], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folders = finding(done.stdout, "your folders")
+    assert "cannot be written: measured speeds, history and sessions, names of models" in folders["value"]
+    assert "set XDG_CACHE_HOME, XDG_STATE_HOME, XDG_DATA_HOME" in folders["advice"]
+    chat = [sys.executable, "-m", "edgemoe", "chat", MODEL, "-p", "Hello", "--max-tokens", "3"]
+    done = subprocess.run([*command, *chat], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_folders_that_can_be_written_are_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "not" / "yet"))
+    assert folders_finding().advice == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hidden_proc_is_told(tmp_path: Path) -> None:
+    found = proc_finding(tmp_path)
+    assert found is not None
+    assert "give --memory a size" in found.advice
+
+
+@ROOT
+def test_it_works_where_proc_is_hidden() -> None:
+    """An empty file system over /proc: doctor and chat say or do what they can."""
+    command = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+    done = subprocess.run([*command, *DOCTOR], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert finding(done.stdout, "/proc")["value"] == "hidden"
+    chat = [sys.executable, "-m", "edgemoe", "chat", MODEL, "-p", "Hello", "--max-tokens", "3", "--memory", "300MiB"]
+    done = subprocess.run([*command, *chat], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# File systems
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A folder to mount something on."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+
+
+def mount(*command: str | Path) -> None:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{command[0]}: {done.stderr.strip()}")
+
+
+def answers(model: Path) -> None:
+    chat = [
+        sys.executable,
+        "-m",
+        "edgemoe",
+        "chat",
+        str(model),
+        "-p",
+        "Hello",
+        "--max-tokens",
+        "3",
+        "--temperature",
+        "0",
+    ]
+    done = subprocess.run(chat, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_file_system_of_a_model_is_named() -> None:
+    assert filesystem(Path(MODEL)) not in ("", "unknown")
+
+
+@ROOT
+@pytest.mark.skipif(not shutil.which("bindfs"), reason="needs bindfs")
+def test_fuse_works_and_its_kind_is_told(tmp_path: Path, mounted: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(MODEL, source / "m.gguf")
+    mount("bindfs", source, mounted)
+    model = mounted / "m.gguf"
+    assert filesystem(model).startswith("fuse")
+    found = filesystem_finding(model)
+    assert ("no O_DIRECT" in found.value) == (not reads_past_cache(model))
+    answers(model)
+
+
+@ROOT
+def test_a_file_system_without_o_direct_works_and_says_what_to_do(mounted: Path) -> None:
+    """ramfs takes no O_DIRECT, as some network file systems."""
+    mount("mount", "-t", "ramfs", "none", mounted)
+    model = mounted / "m.gguf"
+    shutil.copy(MODEL, model)
+    if reads_past_cache(model):
+        pytest.skip("ramfs of this kernel takes O_DIRECT")
+    found = filesystem_finding(model)
+    assert "ramfs" in found.value
+    assert "copy the model to a local disk" in found.advice
+    answers(model)
+
+
+@ROOT
+def test_a_full_disk_works_and_is_told(tmp_path: Path, mounted: Path) -> None:
+    image = tmp_path / "image"
+    with image.open("wb") as file:
+        file.truncate(24 * MIB)
+    mount("mkfs.ext4", "-q", "-m", "0", image)
+    mount("mount", "-o", "loop", image, mounted)
+    model = mounted / "m.gguf"
+    shutil.copy(MODEL, model)
+    with (mounted / "filler").open("wb") as filler:
+        try:
+            while True:
+                filler.write(bytes(MIB))
+                filler.flush()
+        except OSError:
+            pass
+    found = filesystem_finding(model)
+    assert "the disk is full" in found.advice
+    homes = {f"XDG_{name}_HOME": str(mounted / name) for name in ("CACHE", "STATE", "DATA", "CONFIG")}
+    environment = os.environ | homes | {"TMPDIR": str(mounted)}
+    for arguments in (["chat", str(model), "-p", "Hello", "--max-tokens", "3"], ["doctor", str(model)]):
+        command = [sys.executable, "-m", "edgemoe", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

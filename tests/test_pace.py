@@ -1,0 +1,117 @@
+"""How many threads compute, on traces of token times."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import llama_cpp
+import pytest
+
+from edgemoe import Llama
+from edgemoe.default_model import default_model_path
+from edgemoe.pace import LONGEST_REST, REST, WINDOW, Pace
+
+
+def follow(pace: Pace, tokens: int, time: Callable[[int, int], float]) -> list[int]:
+    """Threads of each token; `time` is given the token's number and the threads."""
+    threads = []
+    for i in range(tokens):
+        threads.append(pace.threads)
+        pace.told(time(i, pace.threads))
+    return threads
+
+
+def changes(threads: list[int]) -> int:
+    return sum(a != b for a, b in zip(threads, threads[1:], strict=False))
+
+
+def even(_: int, threads: int) -> float:
+    """Twice the threads, half the time."""
+    return 0.4 / threads
+
+
+def test_an_even_machine_is_left_alone() -> None:
+    assert changes(follow(Pace(4), 5000, even)) == 0
+
+
+def test_noise_is_no_slowing() -> None:
+    noise = random.Random(1)
+    assert changes(follow(Pace(4), 5000, lambda i, n: even(i, n) * noise.uniform(0.9, 1.15))) == 0
+    spikes = random.Random(2)
+    assert changes(follow(Pace(4), 5000, lambda i, n: even(i, n) * (5 if spikes.random() < 0.1 else 1))) == 0
+
+
+def crowded(_: int, threads: int) -> float:
+    """Another program has two of four cores: threads that wait for each other take turns there."""
+    return {1: 0.4, 2: 0.2, 3: 0.35, 4: 0.5}[threads]
+
+
+def test_fewer_threads_where_others_took_the_cores() -> None:
+    pace = Pace(4)
+    follow(pace, 100, even)
+    threads = follow(pace, 2000, crowded)
+    assert threads[10 * WINDOW] == 2
+    assert threads.count(2) > 0.9 * len(threads)
+
+
+def test_all_threads_again_when_the_others_are_gone() -> None:
+    pace = Pace(4)
+    follow(pace, 100, even)
+    follow(pace, 1000, crowded)
+    assert pace.threads == 2
+    threads = follow(pace, 8 * REST, even)
+    assert threads[-1] == 4
+
+
+def test_heat_slows_all_alike_and_threads_stay() -> None:
+    """Lower clocks: fewer threads are not faster, so one trial after another is given up, ever more rarely."""
+    pace = Pace(4)
+    follow(pace, 100, even)
+    threads = follow(pace, 20000, lambda i, n: 2 * even(i, n))
+    assert threads.count(4) > 0.99 * len(threads)
+    assert changes(threads) <= 12
+
+
+@pytest.mark.parametrize("period", [50, 200, 600, 2000])
+def test_load_that_comes_and_goes_does_not_make_it_oscillate(period: int) -> None:
+    pace = Pace(4)
+    threads = follow(pace, 50000, lambda i, n: (even if i // period % 2 else crowded)(i, n))
+    assert changes(threads) < 120
+    assert min(threads) >= 1
+    assert max(threads) <= 4
+
+
+def test_trials_in_vain_come_ever_more_rarely() -> None:
+    pace = Pace(4)
+    slow = 1.0
+    threads = []
+    for _ in range(30):  # ever slower, so that each rest is followed by a trial
+        slow *= 1.5
+        threads += follow(pace, 4000, lambda i, n, slow=slow: slow * even(i, n))  # type: ignore[misc]
+    assert changes(threads) / 2 < 8 + len(threads) / LONGEST_REST
+
+
+def test_one_thread_stays() -> None:
+    assert set(follow(Pace(1), 500, lambda i, n: float(i + 1))) == {1}
+
+
+# In a model
+
+
+def test_a_model_follows_and_answers_the_same() -> None:
+    with_threads = Llama(default_model_path(), n_ctx=128, n_threads=2, n_threads_batch=2)
+    expected = with_threads("Once upon a time", max_tokens=12, temperature=0.0)["choices"][0]["text"]  # type: ignore[index]
+    assert with_threads._residence._pace is None  # they were asked for
+    with_threads.close()
+    llm = Llama(default_model_path(), n_ctx=128)
+    residence, context = llm._residence, llm._ctx.ctx
+    residence._pace = Pace(2)
+    llama_cpp.llama_set_n_threads(context, 2, 2)
+    for seconds in [0.1] * WINDOW + [0.3] * WINDOW:
+        residence._follow_pace(context, seconds)
+    assert llama_cpp.llama_n_threads(context) == 1
+    assert llama_cpp.llama_n_threads_batch(context) == 2
+    text = llm("Once upon a time", max_tokens=12, temperature=0.0)["choices"][0]["text"]  # type: ignore[index]
+    assert text == expected
+    llm.close()
