@@ -2,10 +2,10 @@
 
     python tools/train_default_model.py ../shared/data/text/train.jsonl.xz -o edgemoe-stories-f16.gguf
 
-Needs the extra "train" (PyTorch, tokenizers). On two cores the default run takes under two and a half hours; a GPU is used
-where there is one. The work folder keeps the tokenizer, the windows of tokens and a checkpoint: the same command goes on
-where it was stopped. The pack is made of the file with tools/make_default_model.py, the figures with
-tools/evaluate_default_model.py.
+Needs the extra "train" (PyTorch, tokenizers). On two cores the default run takes under two and a half hours; a GPU
+is used where there is one. The work folder keeps the tokenizer, the windows of tokens and a checkpoint: the same
+command goes on where it was stopped. The pack is made of the file with tools/make_default_model.py, the figures
+with tools/evaluate_default_model.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
 @click.argument("texts", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=FILE, required=True, help="The GGUF file; it is replaced if it exists.")
-@click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="Kept between calls.  [default: OUTPUT.work]")
+@click.option(
+    "--work", type=click.Path(file_okay=False, path_type=Path), help="Kept between calls.  [default: OUTPUT.work]"
+)
 @click.option("--steps", type=click.IntRange(min=1), default=4600, show_default=True, help="Of 8 windows each.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--minutes", type=float, help="Stop after so long; the same command goes on.")
@@ -40,8 +42,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--dropout", type=float, default=Plan.dropout, show_default=True)
 @click.option("--compile/--no-compile", "compiled", default=True, help="Compiling takes a minute or two.")
 def main(
-    texts: Path, output: Path, work: Path | None, steps: int, seed: int, minutes: float | None, layers: int, context: int,
-    vocabulary: int, dropout: float, compiled: bool,
+    texts: Path, output: Path, work: Path | None, steps: int, seed: int, minutes: float | None, layers: int,
+    context: int, vocabulary: int, dropout: float, compiled: bool,
 ) -> None:  # fmt: skip
     work = work or output.with_suffix(".work")
     work.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,8 @@ if ! command -v chromedriver >/dev/null 2>&1; then
   apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver
 fi
 .venv/bin/pytest tests/test_server_page.py -rs
+.venv/bin/pip install --quiet ".[train]"
+.venv/bin/pytest tests/test_default_model.py -rs
 mkdir -p "$folder"
 model="$folder/synthetic-30b-12l.gguf"
 [ -f "$model" ] || "$python" tools/synthesize_moe.py "$model"

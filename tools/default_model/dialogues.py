@@ -62,8 +62,8 @@ class Writer:
             return self._narrated()
         return self._small_talk()
 
-    def _pick(self, table: str) -> str:
-        return self._rng.choice(phrases.options(table))
+    def _pick(self, section: str) -> str:
+        return self._rng.choice(phrases.sections()[section])
 
     def _ask(self, story: Story) -> Turn:
         """One request that this story answers; about another animal or thing than it was, now and then."""
@@ -71,11 +71,11 @@ class Writer:
         if chance < 0.36 and len(story.words) >= 8:
             return self._ask_words(story)
         if chance < 0.42:
-            return Turn(self._pick(phrases.ANY), story.text)
+            return Turn(self._pick("any"), story.text)
         if chance < 0.48 and (turn := self._continue(story)):
             return turn
         if not story.topic:
-            return self._ask_words(story) if len(story.words) >= 8 else Turn(self._pick(phrases.ANY), story.text)
+            return self._ask_words(story) if len(story.words) >= 8 else Turn(self._pick("any"), story.text)
         return self._ask_topic(self._recast(story) if self._rng.random() < 0.4 else story)
 
     def _ask_topic(self, story: Story) -> Turn:
@@ -84,7 +84,7 @@ class Writer:
         pattern = rf"\b[Aa]n? ((?:\w+ )?)({topic})(?: (?:named|called) ([A-Z]\w+))?"
         if (found := re.search(pattern, story.text)) and self._rng.random() < 0.5:
             named = with_article((found[1] + topic).lower()) + (f" named {found[3]}" if found[3] else "")
-        return Turn(self._pick(phrases.ASK).format(named), story.text, (topic,))
+        return Turn(self._pick("ask").format(named), story.text, (topic,))
 
     def _ask_words(self, story: Story) -> Turn:
         words = list(story.words)
@@ -92,7 +92,7 @@ class Writer:
         chosen = self._rng.sample(often, min(len(often), self._rng.choice((1, 2, 2, 3))))
         chosen += self._rng.sample([word for word in words if word not in chosen], 3 - len(chosen))
         self._rng.shuffle(chosen)
-        return Turn(self._pick(phrases.WORDS).format(*chosen), story.text, tuple(chosen))
+        return Turn(self._pick("words").format(*chosen), story.text, tuple(chosen))
 
     def _continue(self, story: Story) -> Turn | None:
         parts = sentences(story.text)
@@ -100,13 +100,13 @@ class Writer:
             return None
         cut = self._rng.randint(1, 4)
         begun, rest = " ".join(parts[:cut]), " ".join(parts[cut:])
-        return Turn(self._pick(phrases.CONTINUE).format(begun), rest)
+        return Turn(self._pick("continue").format(begun), rest)
 
-    def _recast(self, story: Story, topic: str | None = None) -> Story:
+    def _recast(self, story: Story) -> Story:
         """The same story about another animal, or another thing."""
         old = story.topic or ""
-        new = topic or self._rng.choice(ANIMALS if old in ANIMALS else THINGS)
-        if new == old or re.search(rf"\b{new}", story.text, re.IGNORECASE):
+        new = self._rng.choice(ANIMALS if old in ANIMALS else THINGS)
+        if not old or new == old or re.search(rf"\b{new}", story.text, re.IGNORECASE):
             return story
         return Story(swap(story.text, exchange_topic(old, new)), new, story.names, story.words)
 
@@ -125,7 +125,7 @@ class Writer:
         if len(parts) < 9:
             return Dialogue([self._ask(story)])
         brief = " ".join(parts[: self._rng.choice((2, 3))] + parts[-self._rng.choice((2, 3)) :])
-        return Dialogue([self._ask_topic(story), Turn(self._pick(phrases.SHORTER), brief, (story.topic or "",))])
+        return Dialogue([self._ask_topic(story), Turn(self._pick("shorter"), brief, (story.topic or "",))])
 
     def _several(self) -> Dialogue:
         """Two to five short stories: another one, about something else, the same about something else."""
@@ -135,15 +135,19 @@ class Writer:
             chance = self._rng.random()
             if chance < 0.3:
                 story = self._another(story)
-                turns.append(Turn(self._pick(phrases.MORE), story.text))
+                turns.append(Turn(self._pick("more"), story.text))
             elif chance < 0.55 and (other := self._recast(story)) != story:
                 story = other
-                turns.append(Turn(self._pick(phrases.CHANGE).format(with_article(story.topic or "")), story.text, self._of(story)))
+                turns.append(
+                    Turn(self._pick("change").format(with_article(story.topic or "")), story.text, self._of(story))
+                )
             elif chance < 0.9:
                 story = self._short_about(self._rng.choice(self._topics))
-                turns.append(Turn(self._pick(phrases.NOW).format(with_article(story.topic or "")), story.text, self._of(story)))
+                turns.append(
+                    Turn(self._pick("now").format(with_article(story.topic or "")), story.text, self._of(story))
+                )
             else:
-                turns.append(self._talk(phrases.THANKS, phrases.THANKS_ANSWER))
+                turns.append(self._talk("thanks", "thanks_answer"))
         return Dialogue(turns)
 
     @staticmethod
@@ -159,21 +163,26 @@ class Writer:
         found = re.search(rf"{topic} (?:named|called) ([A-Z]\w+)", story.text)
         if found or (story.names and self._rng.random() < 0.4):
             called = found[1] if found else story.names[0]
-            hero, wanted = (f"a {topic} named {called}" if found else f"{called} and {with_article(topic)}"), (topic, called)
-        turns = [Turn(self._pick(phrases.ANY), story.text, wanted)]
+            hero, wanted = (
+                (f"a {topic} named {called}" if found else f"{called} and {with_article(topic)}"),
+                (topic, called),
+            )
+        turns = [Turn(self._pick("any"), story.text, wanted)]
         if self._rng.random() < 0.5:
             answer = f"I am {name}. I tell stories about {hero}."
-            turns.insert(self._rng.randrange(2), Turn(self._pick(phrases.WHO), answer, (name, topic)))
-        return Dialogue(turns, self._pick(phrases.NARRATOR).format(name=name, hero=hero))
+            turns.insert(self._rng.randrange(2), Turn(self._pick("who"), answer, (name, topic)))
+        return Dialogue(turns, self._pick("narrator").format(name=name, hero=hero))
 
     def _talk(self, questions: str, answers: str) -> Turn:
-        asked = self._pick(questions).replace("{}", self._rng.choice(phrases.PLACES.split("|")))
+        asked = self._pick(questions).replace("{}", self._rng.choice(phrases.sections()["places"]))
         return Turn(asked, self._pick(answers))
 
     def _small_talk(self) -> Dialogue:
-        kinds = self._rng.choices(phrases.TALK, [weight for *_, weight in phrases.TALK], k=self._rng.choice((1, 1, 2, 3)))
+        kinds = self._rng.choices(
+            phrases.TALK, [weight for *_, weight in phrases.TALK], k=self._rng.choice((1, 1, 2, 3))
+        )
         turns = [self._talk(questions, answers) for questions, answers, _ in kinds]
         if self._rng.random() < 0.4:
             story = self._short_about(self._rng.choice(self._topics))
-            turns.append(Turn(self._pick(phrases.YES), story.text) if "?" in turns[-1].answer else self._ask_topic(story))
+            turns.append(Turn(self._pick("yes"), story.text) if "?" in turns[-1].answer else self._ask_topic(story))
         return Dialogue(turns)

@@ -16,11 +16,14 @@ from default_model.shape import Shape
 from default_model.tokens import SPECIAL
 
 TEMPLATE = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 NAME, LICENCE = "edgemoe stories", "CDLA-Sharing-1.0"
-DESCRIPTION = "A small storytelling chat model: a mixture of experts, trained from scratch on short stories in simple English."
+DESCRIPTION = (
+    "A small storytelling chat model: a mixture of experts, trained from scratch on short stories in simple English."
+)
 # Largest difference of logits of a float32 file; one of F16 has router ties, and is compared by first choices.
 TOLERANCE = 2e-3
 
@@ -46,7 +49,13 @@ def export(parameters: model.Parameters, tokenizer: Tokenizer, shape: Shape, pat
     for layer in range(shape.layers):
         for ours, theirs in (exact | {"router": "ffn_gate_inp"}).items():
             add(f"blk.{layer}.{theirs}.weight", parameters[f"{layer}.{ours}"], exact=True)
-        for ours, theirs in (("q", "attn_q"), ("k", "attn_k"), ("v", "attn_v"), ("o", "attn_output"), ("down", "ffn_down_exps")):
+        for ours, theirs in (
+            ("q", "attn_q"),
+            ("k", "attn_k"),
+            ("v", "attn_v"),
+            ("o", "attn_output"),
+            ("down", "ffn_down_exps"),
+        ):
             add(f"blk.{layer}.{theirs}.weight", parameters[f"{layer}.{ours}"])
         gate, up = parameters[f"{layer}.gate_up"].chunk(2, 1)
         add(f"blk.{layer}.ffn_gate_exps.weight", gate)

@@ -15,8 +15,8 @@ KIND = "tinystories"
 def load_held_out(held_out: Path, training: Path) -> list[str]:
     """The TinyStories of `valid.txt`, which does not name its sources.
 
-    A naive Bayes classifier over words, learned from the training file's labels, tells them from the others (fables and
-    tales use other words; of 2,000 training stories kept apart it errs on fewer than one in a hundred).
+    A naive Bayes classifier over words, learned from the training file's labels, tells them from the others (fables
+    and tales use other words; of 2,000 training stories kept apart it errs on fewer than one in a hundred).
     """
     classify = Classifier(read_records(training))
     texts = [text.strip() for text in held_out.read_text(encoding="utf-8").split(END)]
@@ -33,7 +33,8 @@ class Classifier:
         vocabulary = [word for word in counts[True] | counts[False] if counts[True][word] + counts[False][word] >= 10]
         totals = {kind: sum(count[word] + 1 for word in vocabulary) for kind, count in counts.items()}
         self._evidence = {
-            word: math.log((counts[True][word] + 1) / totals[True]) - math.log((counts[False][word] + 1) / totals[False])
+            word: math.log((counts[True][word] + 1) / totals[True])
+            - math.log((counts[False][word] + 1) / totals[False])
             for word in vocabulary
         }
 

@@ -1,7 +1,7 @@
 """The model, of llama.cpp's architecture qwen3moe, as functions on a dictionary of tensors.
 
-Keys are embed, head, norm, and for each layer L: L.attn_norm, L.ffn_norm, L.q_norm, L.k_norm, L.q, L.k, L.v, L.o, L.router,
-L.gate_up ([experts, 2 width, hidden]) and L.down ([experts, hidden, width]).
+Keys are embed, head, norm, and for each layer L: L.attn_norm, L.ffn_norm, L.q_norm, L.k_norm, L.q, L.k, L.v, L.o,
+L.router, L.gate_up ([experts, 2 width, hidden]) and L.down ([experts, hidden, width]).
 """
 
 from __future__ import annotations
@@ -96,7 +96,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, hidden_from: Tensor) -> Te
 
 
 def attention_and_router(
-    x: Tensor, layer: tuple[Tensor, ...], tables: tuple[Tensor, Tensor], hidden_from: Tensor, shape: Shape, dtype: torch.dtype
+    x: Tensor,
+    layer: tuple[Tensor, ...],
+    tables: tuple[Tensor, Tensor],
+    hidden_from: Tensor,
+    shape: Shape,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The stream [batch, length, hidden] after attention, the experts' input, router chances, weights and choices."""
     attn_norm, q_norm, k_norm, q, k, v, o, ffn_norm, router = layer

@@ -1,6 +1,7 @@
 """Muon for the matrices, Adam for everything else, on slices of flat vectors that processes share.
 
-Muon: Jordan et al., 2024; the five steps of Newton and Schulz have coefficients of their own (Polar Express, arXiv 2505.16932).
+Muon: Jordan et al., 2024; the five steps of Newton and Schulz have coefficients of their own (Polar Express, arXiv
+2505.16932).
 """
 
 from __future__ import annotations
@@ -61,7 +62,14 @@ class Optimizer:
     """Of the tensors that one process owns: every `world`th layer, and a share of the rest."""
 
     def __init__(
-        self, places: dict[str, tuple[int, torch.Size]], flat: Tensor, first: Tensor, second: Tensor, *, rank: int, world: int
+        self,
+        places: dict[str, tuple[int, torch.Size]],
+        flat: Tensor,
+        first: Tensor,
+        second: Tensor,
+        *,
+        rank: int,
+        world: int,
     ) -> None:
         """flat holds the parameters, first and second the moments; all of one length, and shared."""
         self._parameters = views(flat, places)
@@ -96,7 +104,9 @@ class Optimizer:
             rate = scale * rates.muon * max(1.0, rows / columns) ** 0.5
             for name, update in zip(names, stack.split(sizes), strict=True):
                 matrix = self._parameters[name]
-                matrix.mul_(1 - scale * rates.muon * rates.decay).add_(update.reshape(matrix.shape).float(), alpha=-rate)
+                matrix.mul_(1 - scale * rates.muon * rates.decay).add_(
+                    update.reshape(matrix.shape).float(), alpha=-rate
+                )
         for name in self._others:
             mean = torch.stack([one[name] for one in gradients]).mean(0)
             first = self._first[name].lerp_(mean, 1 - ADAM[0]) / (1 - ADAM[0] ** step)

@@ -16,25 +16,30 @@ END = "<|endoftext|>"
 # part, by models whose licence sets one: fables (Llama 3.1 8B and others), tales-child and tales-bedtime (Llama 3.1).
 SOURCES = {"tinystories": "CDLA-Sharing-1.0", "storybooks": "CC BY 4.0"}
 
-ANIMALS = """cat dog bird rabbit bunny bear mouse fox frog duck fish turtle lion tiger elephant monkey horse pony cow pig
-sheep lamb goat chicken hen owl bee butterfly ant spider snake squirrel deer wolf dragon unicorn dinosaur whale dolphin crab
-octopus shark penguin puppy kitten giraffe zebra crocodile hippo kangaroo koala panda hedgehog raccoon swan parrot crow eagle
-worm snail ladybug caterpillar bat camel donkey peacock otter beaver seal gorilla""".split()
+ANIMALS = """
+cat dog bird rabbit bunny bear mouse fox frog duck fish turtle lion tiger elephant monkey horse pony cow pig
+sheep lamb goat chicken hen owl bee butterfly ant spider snake squirrel deer wolf dragon unicorn dinosaur whale
+dolphin crab octopus shark penguin puppy kitten giraffe zebra crocodile hippo kangaroo koala panda hedgehog
+raccoon swan parrot crow eagle worm snail ladybug caterpillar bat camel donkey peacock otter beaver seal gorilla
+""".split()  # noqa: SIM905
 THINGS = """princess prince king queen knight witch wizard fairy pirate robot giant mermaid monster clown farmer doctor
-truck train boat ship plane bike bus rocket balloon kite ball doll teddy drum guitar piano book hat coat dress shoe sock scarf
-umbrella lamp clock mirror key box bag basket cup spoon pot cake cookie pie apple banana orange carrot pumpkin pizza egg flower
-rose tree leaf seed castle tower bridge snowman storm rainbow moon star cloud rock shell gem crown ring puzzle swing slide
-sandcastle bell letter gift painting crayon pencil blanket pillow ladder wagon tent candle jar""".split()
+truck train boat ship plane bike bus rocket balloon kite ball doll teddy drum guitar piano book hat coat dress
+shoe sock scarf umbrella lamp clock mirror key box bag basket cup spoon pot cake cookie pie apple banana orange
+carrot pumpkin pizza egg flower rose tree leaf seed castle tower bridge snowman storm rainbow moon star cloud
+rock shell gem crown ring puzzle swing slide sandcastle bell letter gift painting crayon pencil blanket pillow
+ladder wagon tent candle jar""".split()  # noqa: SIM905
 TOPICS = frozenset(ANIMALS) | frozenset(THINGS)
 PLURALS = {"mouse": "mice", "fish": "fish", "sheep": "sheep", "deer": "deer", "wolf": "wolves", "leaf": "leaves"}
-_COMMON = """about after again along always another around asked away back because been before began being best better both
-came come could didn't does doing done don't down each even ever every everyone everything felt find first found from gave
-gets give goes going gone good great happy have heard help helped here however into it's just keep kept knew know known lets
-like liked lived long look looked looking lots loved made make many more most much must named need needed never next nice once
-only other others over play played playing really said same saw says see she should some someone something soon started still
-suddenly sure take tell than thank that that's the their them then there these they thing things think this those thought time
-told together too took tried try under until upon very want wanted wants was way well went were what when where which while who
-will with would yes you your""".split()
+_COMMON = """
+about after again along always another around asked away back because been before began being best better both
+came come could didn't does doing done don't down each even ever every everyone everything felt find first found
+from gave gets give goes going gone good great happy have heard help helped here however into it's just keep
+kept knew know known lets like liked lived long look looked looking lots loved made make many more most much
+must named need needed never next nice once only other others over play played playing really said same saw says
+see she should some someone something soon started still suddenly sure take tell than thank that that's the
+their them then there these they thing things think this those thought time told together too took tried try
+under until upon very want wanted wants was way well went were what when where which while who will with would
+yes you your""".split()  # noqa: SIM905
 _CAPITAL = re.compile(r"(?<=[a-z,] )([A-Z][a-z]{2,8})\b")
 
 
@@ -68,8 +73,8 @@ def sentences(text: str) -> list[str]:
 class Story:
     """A text with what it is about.
 
-    topic is the animal or thing that it speaks of most from its beginning on, if any; names are those of its people, the most
-    frequent first; words are content words of it, from which three can be given.
+    topic is the animal or thing that it speaks of most from its beginning on, if any; names are those of its
+    people, the most frequent first; words are content words of it, from which three can be given.
     """
 
     text: str
@@ -87,7 +92,9 @@ def topic_of(text: str) -> str | None:
     """The animal or thing that is named at least three times, at the beginning and towards the end."""
     words = re.findall(r"[a-z]+", text.lower())
     count = collections.Counter(words)
-    both = {noun: count[noun] + (count[plural(noun)] if plural(noun) != noun else 0) for noun in TOPICS if noun in count}
+    both = {
+        noun: count[noun] + (count[plural(noun)] if plural(noun) != noun else 0) for noun in TOPICS if noun in count
+    }
     if not both:
         return None
     best = max(sorted(both), key=lambda noun: both[noun] * (1.5 if noun in words[:40] else 1.0))
@@ -99,7 +106,9 @@ def topic_of(text: str) -> str | None:
 def names_of(text: str) -> tuple[str, ...]:
     """Capitalised words inside sentences that come at least twice, the most frequent first."""
     count = collections.Counter(_CAPITAL.findall(text))
-    return tuple(name for name, times in count.most_common(4) if times >= 2 and name not in ("Mom", "Dad", "Mommy", "Daddy"))
+    return tuple(
+        name for name, times in count.most_common(4) if times >= 2 and name not in ("Mom", "Dad", "Mommy", "Daddy")
+    )
 
 
 def repeats_itself(text: str) -> bool:
@@ -124,9 +133,9 @@ def read_stories(texts: Iterable[str]) -> list[Story]:
 
 def read_records(path: Path) -> list[dict[str, str]]:
     """Lines of `train.jsonl.xz` (or a .jsonl), each with src and text."""
-    opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8")
-    with opened as lines:
-        return [json.loads(line) for line in lines]
+    data = path.read_bytes()
+    text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def load_training(path: Path) -> list[str]:

@@ -24,7 +24,9 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """A byte-level BPE whose first entries are SPECIAL."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PATTERN), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -41,7 +43,7 @@ class Encoder:
         self._tokenizer = tokenizer
 
     def encode(self, dialogue: Dialogue) -> tuple[list[int], list[int]]:
-        """ids and weights, of equal length; the weight belongs to the token itself, which is predicted by the one before."""
+        """ids and weights, of equal length; a weight belongs to the token itself, as a target."""
         ids: list[int] = []
         weights: list[int] = []
 
@@ -79,7 +81,8 @@ def documents(writer: Writer, rng: random.Random, talk: float) -> Iterator[Dialo
 def pack_windows(found: Iterator[tuple[list[int], list[int]]], count: int, length: int) -> dict[str, np.ndarray]:
     """Whole documents side by side in windows: ids, weights (uint8) and document numbers (uint8), each [count, length].
 
-    The longest of a few waiting documents that still fits comes next; what no document fills is padded with weight 0.
+    The longest of a few waiting documents that still fits comes next; what no document fills is padded with weight
+    0.
     """
     ids = np.zeros((count, length), np.uint16)
     weights = np.zeros((count, length), np.uint8)

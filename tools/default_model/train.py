@@ -59,7 +59,12 @@ class Shared:
     def start(cls, parameters: model.Parameters, processes: int, device: torch.device) -> Shared:
         """With zero moments."""
         flat = torch.cat([tensor.reshape(-1) for tensor in parameters.values()]).to(device)
-        vectors = [flat, torch.zeros_like(flat), torch.zeros_like(flat), *(torch.zeros_like(flat) for _ in range(processes))]
+        vectors = [
+            flat,
+            torch.zeros_like(flat),
+            torch.zeros_like(flat),
+            *(torch.zeros_like(flat) for _ in range(processes)),
+        ]
         losses, stop = torch.zeros(processes, 3, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
         for vector in (*vectors, losses, stop):
             if vector.device.type == "cpu":
@@ -110,7 +115,9 @@ def work(
     wait = barrier.wait if barrier else lambda: None
     for step in range(begin, plan.steps):
         torch.manual_seed((plan.seed * 1_000_003 + step) * processes + rank)
-        rows = slice(step * plan.batch + rank * plan.batch // processes, step * plan.batch + (rank + 1) * plan.batch // processes)
+        rows = slice(
+            step * plan.batch + rank * plan.batch // processes, step * plan.batch + (rank + 1) * plan.batch // processes
+        )
         shared.gradients[rank].zero_()
         shared.losses[rank] = backward(parameters, {name: one[rows] for name, one in data.items()}, shape, plan, device)
         wait()
@@ -129,7 +136,9 @@ def backward(
     parameters: model.Parameters, data: dict[str, np.ndarray], shape: Shape, plan: Plan, device: torch.device
 ) -> Tensor:
     """Adds the gradients of some windows; the loss and the weights summed, and the balance."""
-    ids, weights, numbers = (torch.from_numpy(data[name].astype(np.int64)).to(device) for name in ("ids", "weights", "numbers"))
+    ids, weights, numbers = (
+        torch.from_numpy(data[name].astype(np.int64)).to(device) for name in ("ids", "weights", "numbers")
+    )
     same = numbers[:, 1:] == numbers[:, :-1]
     weight = torch.where(same, weights[:, 1:], 0).reshape(-1).float()
     targets = torch.where(weight.view_as(same) > 0, ids[:, 1:], -1)
