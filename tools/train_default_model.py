@@ -2,10 +2,9 @@
 
     python tools/train_default_model.py ../shared/data/text/train.jsonl.xz -o edgemoe-stories-f16.gguf
 
-Needs the extra "train" (PyTorch, tokenizers). On two cores the default run takes under two and a half hours; a GPU
-is used where there is one. The work folder keeps the tokenizer, the windows of tokens and a checkpoint: the same
-command goes on where it was stopped. The pack is made of the file with tools/make_default_model.py, the figures
-with tools/evaluate_default_model.py.
+Needs the extra "train" (PyTorch, tokenizers); a GPU is used where there is one. The work folder keeps the tokenizer, the
+windows of tokens and a checkpoint: the same command goes on where it was stopped. The pack is made of the file with
+tools/make_default_model.py, the figures with tools/evaluate_default_model.py.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--context", type=click.IntRange(min=64), default=Shape.context, show_default=True)
 @click.option("--vocabulary", type=click.IntRange(min=300), default=Shape.vocabulary, show_default=True)
 @click.option("--dropout", type=float, default=Plan.dropout, show_default=True)
-@click.option("--compile/--no-compile", "compiled", default=True, help="Compiling takes a minute or two.")
+@click.option("--compile/--no-compile", "compiled", default=True, help="Faster steps, a later start.")
 def main(
     texts: Path, output: Path, work: Path | None, steps: int, seed: int, minutes: float | None, layers: int,
     context: int, vocabulary: int, dropout: float, compiled: bool,

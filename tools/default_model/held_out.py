@@ -15,8 +15,9 @@ KIND = "tinystories"
 def load_held_out(held_out: Path, training: Path) -> list[str]:
     """The TinyStories of `valid.txt`, which does not name its sources.
 
-    A naive Bayes classifier over words, learned from the training file's labels, tells them from the others (fables
-    and tales use other words; of 2,000 training stories kept apart it errs on fewer than one in a hundred).
+    A naive Bayes classifier over words, learned from the training file's labels, tells them from the others. Of 2,000
+    training stories kept apart it misses 14 of 1,223 TinyStories and takes 35 of 777 others for them, 27 of those
+    storybooks, of which the file has six. It takes 324 stories of a file with 320 TinyStories.
     """
     classify = Classifier(read_records(training))
     texts = [text.strip() for text in held_out.read_text(encoding="utf-8").split(END)]

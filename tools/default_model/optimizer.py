@@ -1,7 +1,7 @@
 """Muon for the matrices, Adam for everything else, on slices of flat vectors that processes share.
 
-Muon: Jordan et al., 2024; the five steps of Newton and Schulz have coefficients of their own (Polar Express, arXiv
-2505.16932).
+Muon: Jordan et al., 2024. Each of the five Newton-Schulz steps has coefficients of its own, those that the model before
+was trained with.
 """
 
 from __future__ import annotations

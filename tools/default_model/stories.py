@@ -14,7 +14,7 @@ from pathlib import Path
 END = "<|endoftext|>"
 # What may be trained on without a condition on the model's name. The rest of the collection was written, wholly or in
 # part, by models whose licence sets one: fables (Llama 3.1 8B and others), tales-child and tales-bedtime (Llama 3.1).
-SOURCES = {"tinystories": "CDLA-Sharing-1.0", "storybooks": "CC BY 4.0"}
+SOURCES = {"tinystories": "CDLA-Sharing-1.0", "storybooks": "CC BY"}
 
 ANIMALS = """
 cat dog bird rabbit bunny bear mouse fox frog duck fish turtle lion tiger elephant monkey horse pony cow pig
