@@ -2,8 +2,8 @@
 
     python tools/train_default_model.py ../shared/data/text/train.jsonl.xz -o edgemoe-stories-f16.gguf
 
-Needs the extra "train" (PyTorch, tokenizers); a GPU is used where there is one. The work folder keeps the tokenizer, the
-windows of tokens and a checkpoint: the same command goes on where it was stopped. The pack is made of the file with
+Needs the extra "train" (PyTorch, tokenizers); a GPU is used where there is one. The work folder keeps the tokenizer,
+the windows of tokens and a checkpoint: the same command goes on where it was stopped. The pack is made of the file with
 tools/make_default_model.py, the figures with tools/evaluate_default_model.py.
 """
 
