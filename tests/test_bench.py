@@ -136,9 +136,12 @@ def test_tables() -> None:
         assert "3.00 MiB" in table
         assert "llama.cpp: killed" in table
     assert markdown(rows).splitlines()[1].startswith("| --- | ---: |")
-    rows.append(Measurement("2GiB", decode_tps=30.0, quality="fixed:2", sequences=4))
+    rows.append(
+        Measurement("2GiB", decode_tps=30.0, quality="fixed:2", sequences=4, joules_per_token=2.0, idle_watts=30.0)
+    )
     assert all(column in plain(rows) for column in COLUMNS)
     assert "7.50" in plain(rows)
+    assert ["2.00", "1.00"] == plain(rows).splitlines()[-1].split()[-2:]
 
 
 def test_command(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

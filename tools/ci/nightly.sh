@@ -29,6 +29,11 @@ ray() { # replicas on a real Ray
   checked test_serving_tasks.py
 }
 
+train() { # a tiny default model, trained, stopped, resumed and exported
+  .venv/bin/pip install --quiet ".[test,train]"
+  checked test_default_model.py
+}
+
 page() { # the server's page in a browser
   command -v chromedriver >/dev/null 2>&1 ||
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
@@ -87,7 +92,7 @@ disk() { # what of the disk's speed is used
   "$python" tools/io_bound.py "$model" --text "$text"
 }
 
-steps=(desktop ray page load schema flipped fuzz cross synthetic packs budget stock limits disk)
+steps=(desktop ray train page load schema flipped fuzz cross synthetic packs budget stock limits disk)
 [ $# = 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
   [ "$(type -t "$step")" = function ] || { echo "nightly.sh: there is no step '$step'" >&2; exit 2; }
