@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -62,6 +63,40 @@ def test_what_is_private_stays_here(router_file: Path, tmp_path: Path) -> None:
         assert got.edgemoe["route"] == "local"
         assert got.edgemoe["private"]
         assert not cloud.requests
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": HARD, "max_tokens": 4}),
+        ("/v1/messages", {"messages": said(HARD), "max_tokens": 4}),
+        ("/api/chat", {"messages": said(HARD), "options": {"num_predict": 4}, "stream": False}),
+        ("/api/generate", {"prompt": HARD, "options": {"num_predict": 4}, "stream": False}),
+    ],
+)
+def test_what_is_private_stays_here_in_every_api(
+    router_file: Path, tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        private = httpx.post(f"{server.url}{path}", json={"model": "auto", "private": True, **body}, timeout=60)
+        assert private.status_code == 200
+        assert not cloud.requests
+        assert httpx.post(f"{server.url}{path}", json={"model": "auto", **body}, timeout=60).status_code == 200
+        assert len(cloud.requests) == 1
+
+
+@pytest.mark.parametrize("only_here", [{"logprobs": True}, {"response_format": {"type": "json_object"}}])
+@pytest.mark.parametrize("private", [True, False])
+def test_a_private_conversation_stays_here_after_what_only_the_model_here_can_do(
+    router_file: Path, tmp_path: Path, only_here: dict[str, Any], private: bool
+) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        first = ask(server, HARD, extra_body={"private": private}, **only_here)
+        answered = {"role": "assistant", "content": first.choices[0].message.content}
+        server.openai.chat.completions.create(
+            model="auto", messages=[*said(HARD), answered, *said(HARD)], **(GREEDY | {"max_tokens": 4})
+        )
+        assert len(cloud.requests) == (0 if private else 1)
 
 
 def test_schemas_are_for_the_model_here(router_file: Path, tmp_path: Path) -> None:

@@ -100,7 +100,10 @@ class StreamOptions(Strict):
 
 
 class SampledRequest(Strict):
-    """What chats and completions have in common; `top_k`, `min_p`, `repeat_penalty` and `quality` are additions."""
+    """What chats and completions have in common.
+
+    `top_k`, `min_p`, `repeat_penalty`, `quality` and `private` are additions.
+    """
 
     model: str | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -118,6 +121,7 @@ class SampledRequest(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     quality: str | Number | None = None
+    private: bool | None = None
     user: str | None = None
 
 
@@ -131,7 +135,6 @@ class ChatRequest(SampledRequest):
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    private: bool | None = None
 
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]

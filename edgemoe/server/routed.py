@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from edgemoe.assistant import Answer, Assistant
 from edgemoe.conversation import Message
-from edgemoe.routing.policy import Decision
 from edgemoe.server import local
 from edgemoe.server.errors import RequestError
 from edgemoe.server.reply import Progress, Reply
@@ -36,11 +35,12 @@ async def answer(service: Service, assistant: Assistant, request: Request) -> Re
 
 
 async def _here(service: Service, assistant: Assistant, request: Request, messages: list[Message]) -> Reply:
-    decision: Decision = await service.in_thread(lambda: assistant.decide(messages, local_only=True))
+    decision, answered = await service.in_thread(lambda: assistant.decide_here(messages, private=request.private))
     if decision.target is None:
         raise RequestError(decision.refusal or assistant.config.refusal)
     reply = await local.answer(service, decision.target, replace(request, model=decision.target))
     reply.model, reply.decision = AUTO, decision
+    reply.on_end(lambda reply: answered(reply.said))
     return reply
 
 
