@@ -85,7 +85,7 @@ def test_what_is_private_stays_here_in_every_api(
         assert len(cloud.requests) == 1
 
 
-@pytest.mark.parametrize("only_here", [{"logprobs": True}, {"response_format": {"type": "json_object"}}])
+@pytest.mark.parametrize("only_here", [{"logprobs": True}, {"logit_bias": {"5": -100}}])
 @pytest.mark.parametrize("private", [True, False])
 def test_a_private_conversation_stays_here_after_what_only_the_model_here_can_do(
     router_file: Path, tmp_path: Path, only_here: dict[str, Any], private: bool
@@ -104,6 +104,22 @@ def test_schemas_are_for_the_model_here(router_file: Path, tmp_path: Path) -> No
     with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
         got = ask(server, HARD, response_format=form)
         assert json.loads(got.choices[0].message.content) in ("yes", "no")
+        assert not cloud.requests
+
+
+def test_what_names_tokens_is_for_the_model_here(router_file: Path, tmp_path: Path) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        assert ask(server, HARD, logit_bias={"5": -100}, max_tokens=4).edgemoe["route"] == "local"
+        assert not cloud.requests
+
+
+def test_images_are_refused_before_anybody_is_asked(router_file: Path, tmp_path: Path) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    asked: Any = [{"role": "user", "content": [{"type": "text", "text": HARD}, image]}]
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        for model in ("auto", "small"):
+            with pytest.raises(openai.BadRequestError, match="'image_url' cannot be used"):
+                server.openai.chat.completions.create(model=model, messages=asked, **GREEDY)
         assert not cloud.requests
 
 

@@ -12,6 +12,7 @@ from edgemoe.assistant import Answer, Assistant
 from edgemoe.conversation import Message
 from edgemoe.server import local
 from edgemoe.server.errors import RequestError
+from edgemoe.server.prepare import content_text
 from edgemoe.server.reply import Progress, Reply
 from edgemoe.server.requests import Piece, Request
 from edgemoe.server.settings import AUTO
@@ -21,17 +22,23 @@ if TYPE_CHECKING:
 
 
 async def answer(service: Service, assistant: Assistant, request: Request) -> Reply:
-    """Has the assistant answer. What only a local model can do (schemas, tools, log-probabilities) stays here."""
+    """Has the assistant answer. What only a local model can do stays here."""
     messages = _messages(request)
-    if request.schema is not None or request.tools or request.logprobs is not None or request.quality is not None:
+    if _only_here(request):
         return await _here(service, assistant, request, messages)
     options = dict(request.sampling) | {"stop": list(request.stop) or None, "max_tokens": request.max_tokens}
-    options = {key: value for key, value in options.items() if value is not None and key != "logit_bias"}
+    options = {key: value for key, value in options.items() if value is not None}
     given = await service.in_thread(lambda: assistant.reply(messages, private=request.private, **options))
     reply = Reply(AUTO, Progress(asked=time.monotonic()), given.cancel)
     reply.decision = given.decision
     threading.Thread(target=_deliver, args=(given, reply), name="edgemoe-answer", daemon=True).start()
     return reply
+
+
+def _only_here(request: Request) -> bool:
+    """Whether it asks for schemas, tools, log-probabilities, a quality, or names tokens, which are this model's own."""
+    settings = (request.schema, request.logprobs, request.quality, request.sampling.get("logit_bias"))
+    return bool(request.tools) or any(value is not None for value in settings)
 
 
 async def _here(service: Service, assistant: Assistant, request: Request, messages: list[Message]) -> Reply:
@@ -71,6 +78,8 @@ def _take_account(given: Answer, reply: Reply) -> None:
 
 def _messages(request: Request) -> list[Message]:
     if request.messages:
+        for message in request.messages:
+            content_text(message.get("content"))  # the cloud would get an empty text in place of an image
         return [dict(message) for message in request.messages]
     if not isinstance(request.prompt, str):
         raise RequestError("the model 'auto' needs a prompt that is text, not tokens", param="prompt")
