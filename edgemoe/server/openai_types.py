@@ -21,9 +21,7 @@ class Strict(BaseModel):
     @classmethod
     def _whole_characters(cls, body: Any) -> Any:
         if (half := _half(body)) is not None:
-            raise ValueError(
-                f"\\u{ord(half):04x} is half of a surrogate pair, and no character: send both halves"
-            )
+            raise ValueError(f"\\u{ord(half):04x} is half of a surrogate pair, and no character: send both halves")
         return body
 
 
