@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 
 from edgemoe.config import LocalModel
 from edgemoe.default_model import default_model_path
+from edgemoe.errors import Cancelled
 from edgemoe.server.door import host_of
+from edgemoe.server.models import SharedModels
 from serving import GREEDY, MODEL, PROMPT, Running, said, serving, until
 
 LONG: dict[str, Any] = {"temperature": 0.0, "max_tokens": 450, "logit_bias": {"0": -100, "1": -100, "2": -100}}
@@ -95,6 +98,34 @@ def test_an_idle_model_is_unloaded_and_comes_back() -> None:
 def test_a_model_in_use_is_not_unloaded() -> None:
     with serving(keep_alive=0.05) as server:
         assert ask(server, **LONG).usage.completion_tokens == 450
+
+
+def test_models_that_do_not_fit_together_take_turns_however_many_requests_wait() -> None:
+    models = {name: LocalModel(name, ctx=512, threads=1) for name in ("one", "other")}
+
+    def answered(model: str, **options: Any) -> int:
+        body = {"model": model, "messages": said(PROMPT)} | options
+        return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60).status_code
+
+    with serving(models=models, parallel=4, queue=32) as server, ThreadPoolExecutor(24) as threads:
+        assert answered("one", max_tokens=1) == 200
+        asked = [threads.submit(answered, "one", **LONG) for _ in range(4)]
+        until(lambda: server.service.shared.in_use("one"))
+        asked += [threads.submit(answered, "other", max_tokens=4) for _ in range(12)]
+        until(lambda: server.service.in_progress == 16 or asked[0].done())
+        assert [one.result() for one in asked] == [200] * 16
+
+
+def test_waiting_for_room_ends_when_nobody_wants_the_model() -> None:
+    models = {name: LocalModel(name, ctx=512, threads=1) for name in ("one", "other")}
+    with closing(SharedModels(models, "4GiB", 1)) as shared, ThreadPoolExecutor(1) as threads:
+        shared.take("one", -1)
+        unwanted = threading.Event()
+        waiting = threads.submit(shared.take, "other", -2, unwanted)
+        unwanted.set()
+        with pytest.raises(Cancelled):
+            waiting.result(30)
+        shared.give_back("one", -1)
 
 
 def test_a_file_that_cannot_be_read_is_an_error_and_no_hang(tmp_path: Path) -> None:

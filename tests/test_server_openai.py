@@ -282,6 +282,26 @@ def test_wrong_bodies_are_refused_in_the_words_of_the_api(server: Running, body:
     assert error["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", rb'{"prompt": "\ud800 x", "echo": true, "max_tokens": 2}'),
+        ("/v1/completions", rb'{"prompt": ["x", "\udfff"], "max_tokens": 2}'),
+        ("/v1/chat/completions", rb'{"messages": [{"role": "user", "content": "x \udc00"}], "max_tokens": 2}'),
+        ("/v1/messages", rb'{"model": "", "max_tokens": 2, "messages": [{"role": "user", "content": "\ud800"}]}'),
+        ("/api/generate", rb'{"model": "", "prompt": "\ud800", "options": {"num_predict": 2}}'),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused(server: Running, path: str, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{server.url}{path}", content=body, headers=headers, timeout=60)
+    assert answer.status_code == 400
+    assert "half of a surrogate pair" in answer.text
+    whole = rb'{"prompt": "\ud83d\ude00", "echo": true, "max_tokens": 1}'
+    got = httpx.post(f"{server.url}/v1/completions", content=whole, headers=headers, timeout=60)
+    assert got.json()["choices"][0]["text"].startswith("\U0001f600")
+
+
 def test_paths_that_there_are_not(server: Running) -> None:
     assert httpx.get(f"{server.url}/v1/nothing").json()["error"]["type"] == "not_found_error"
     assert httpx.get(f"{server.url}/v1/chat/completions").status_code == 405

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -64,11 +65,61 @@ def test_what_is_private_stays_here(router_file: Path, tmp_path: Path) -> None:
         assert not cloud.requests
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": HARD, "max_tokens": 4}),
+        ("/v1/messages", {"messages": said(HARD), "max_tokens": 4}),
+        ("/api/chat", {"messages": said(HARD), "options": {"num_predict": 4}, "stream": False}),
+        ("/api/generate", {"prompt": HARD, "options": {"num_predict": 4}, "stream": False}),
+    ],
+)
+def test_what_is_private_stays_here_in_every_api(
+    router_file: Path, tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        private = httpx.post(f"{server.url}{path}", json={"model": "auto", "private": True, **body}, timeout=60)
+        assert private.status_code == 200
+        assert not cloud.requests
+        assert httpx.post(f"{server.url}{path}", json={"model": "auto", **body}, timeout=60).status_code == 200
+        assert len(cloud.requests) == 1
+
+
+@pytest.mark.parametrize("only_here", [{"logprobs": True}, {"logit_bias": {"5": -100}}])
+@pytest.mark.parametrize("private", [True, False])
+def test_a_private_conversation_stays_here_after_what_only_the_model_here_can_do(
+    router_file: Path, tmp_path: Path, only_here: dict[str, Any], private: bool
+) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        first = ask(server, HARD, extra_body={"private": private}, **only_here)
+        answered = {"role": "assistant", "content": first.choices[0].message.content}
+        server.openai.chat.completions.create(
+            model="auto", messages=[*said(HARD), answered, *said(HARD)], **(GREEDY | {"max_tokens": 4})
+        )
+        assert len(cloud.requests) == (0 if private else 1)
+
+
 def test_schemas_are_for_the_model_here(router_file: Path, tmp_path: Path) -> None:
     form = {"type": "json_object", "schema": {"enum": ["yes", "no"]}}
     with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
         got = ask(server, HARD, response_format=form)
         assert json.loads(got.choices[0].message.content) in ("yes", "no")
+        assert not cloud.requests
+
+
+def test_what_names_tokens_is_for_the_model_here(router_file: Path, tmp_path: Path) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        assert ask(server, HARD, logit_bias={"5": -100}, max_tokens=4).edgemoe["route"] == "local"
+        assert not cloud.requests
+
+
+def test_images_are_refused_before_anybody_is_asked(router_file: Path, tmp_path: Path) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    asked: Any = [{"role": "user", "content": [{"type": "text", "text": HARD}, image]}]
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud) as server:
+        for model in ("auto", "small"):
+            with pytest.raises(openai.BadRequestError, match="'image_url' cannot be used"):
+                server.openai.chat.completions.create(model=model, messages=asked, **GREEDY)
         assert not cloud.requests
 
 

@@ -70,7 +70,7 @@ class Assistant:
         messages = [dict(message) for message in messages_of(prompt)]
         facts = self.decider.facts(
             messages,
-            confidential=private or self._private.continues(messages),
+            confidential=self._confidential(messages, private),
             local_only=local_only,
             max_tokens=sampling.get("max_tokens"),
             reserved=self.account.reserved,
@@ -89,6 +89,23 @@ class Assistant:
     def decide(self, prompt: str | Sequence[Message], **known: Any) -> Decision:
         """Who would answer."""
         return self.decider.decide(prompt, **known)
+
+    def decide_here(
+        self, prompt: str | Sequence[Message], *, private: bool = False
+    ) -> tuple[Decision, Callable[[str], None]]:
+        """Who of the local models would answer, and what has to be told the answer when somebody else has asked it.
+
+        That keeps in mind that the conversation is private, where it is, as `reply` does.
+        """
+        messages = [dict(message) for message in messages_of(prompt)]
+        facts = self.decider.facts(messages, confidential=self._confidential(messages, private), local_only=True)
+        secret = self.config.private or facts.confidential or bool(facts.personal)
+
+        def answered(said: str) -> None:
+            if secret:
+                self._private.add(messages, said)
+
+        return self.decider.decide_to_answer(messages, facts), answered
 
     def feedback(self, answer: Answer, good: bool) -> str:
         """Teaches the router whether an answer was good; says what it learned.
@@ -122,6 +139,9 @@ class Assistant:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _confidential(self, messages: Sequence[Message], private: bool) -> bool:
+        return private or self._private.continues(messages)
 
     def _tell_problem(self, answer: Answer) -> None:
         """Once: what was learned cannot be used."""

@@ -11,7 +11,7 @@ from edgemoe.budget import resolve_memory
 from edgemoe.config import LocalModel
 from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
-from edgemoe.errors import BudgetError, EdgeMoEError
+from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError
 from edgemoe.sizes import format_size, parse_size
 
 
@@ -85,11 +85,14 @@ class Models:
                 self._unload(name)
             self._changed.notify_all()
 
-    def _take(self, name: str, thread: int) -> Any:
+    def _take(self, name: str, thread: int, unwanted: threading.Event | None = None) -> Any:
+        """The model, once there is room for it; Cancelled within a second where it is `unwanted` meanwhile."""
         with self._changed:
             while True:
                 if self._closed:
                     raise EdgeMoEError("the assistant is closed")
+                if unwanted is not None and unwanted.is_set():
+                    raise Cancelled(f"nobody waits for {name} any more")
                 if name in self._open or self._make_room(name):
                     break
                 if any(thread in users for users in self._users.values()):

@@ -52,6 +52,7 @@ def _with_settings(asked: Request, body: MessagesRequest) -> Request:
         max_tokens=body.max_tokens,
         stop=tuple(body.stop_sequences or ()),
         quality=body.quality,
+        private=bool(body.private),
         schema=form.schema_ if form is not None else None,
     )
 

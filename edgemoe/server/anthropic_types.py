@@ -68,7 +68,7 @@ class OutputConfig(Strict):
 
 
 class MessagesRequest(CountRequest):
-    """The body of /v1/messages; `quality` is an addition."""
+    """The body of /v1/messages; `quality` and `private` are additions."""
 
     max_tokens: Annotated[int, Field(ge=1)]
     stop_sequences: Annotated[list[str], Field(max_length=16)] | None = None
@@ -79,6 +79,7 @@ class MessagesRequest(CountRequest):
     output_config: OutputConfig | None = None
     metadata: dict[str, Any] | None = None
     quality: str | Number | None = None
+    private: bool | None = None
 
 
 # Answers, for the documentation of the API

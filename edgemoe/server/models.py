@@ -56,9 +56,14 @@ class SharedModels(Models):
                 raise EdgeMoEError(f"{name!r} makes embeddings, not text")
             yield SharedLlama(hosted)
 
-    def take(self, name: str, owner: int) -> Hosted | Embedder:
-        """The model, loaded, until `give_back` of the same `owner`: any number that is no thread's."""
-        hosted: Hosted | Embedder = self._take(name, owner)
+    def take(self, name: str, owner: int, unwanted: threading.Event | None = None) -> Hosted | Embedder:
+        """The model, loaded, until `give_back` of the same `owner`: any number that is no thread's.
+
+        Raises:
+            Cancelled: it was `unwanted` before there was room.
+            EdgeMoEError: what loading raises.
+        """
+        hosted: Hosted | Embedder = self._take(name, owner, unwanted)
         return hosted
 
     def give_back(self, name: str, owner: int) -> None:
@@ -80,12 +85,12 @@ class SharedModels(Models):
             self._past[name] = self._past.get(name, Counter()) + _counted(self._open[name].stats())
             super()._unload(name)
 
-    def _take(self, name: str, thread: int) -> Any:
+    def _take(self, name: str, thread: int, unwanted: threading.Event | None = None) -> Any:
         with self._changed:
             hosted = self._open.get(name)
             if hosted is not None and not hosted.works and not self._users.get(name):
                 self._unload(name)
-        return super()._take(name, thread)
+        return super()._take(name, thread, unwanted)
 
     def in_use(self, name: str) -> bool:
         """Whether a request uses the model now."""

@@ -68,6 +68,7 @@ def _common(body: AskRequest) -> dict[str, Any]:
         "ctx": ctx if ctx is not None and ctx > 0 else None,
         "stop": (options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ()),
         "quality": options.quality,
+        "private": bool(body.private),
         "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
     }
 

@@ -65,13 +65,17 @@ class Tool(Strict):
 
 
 class AskRequest(Strict):
-    """What chats and continuations have in common. `format` is "json" or a JSON schema; `think` is ignored."""
+    """What chats and continuations have in common; `private` is an addition.
+
+    `format` is "json" or a JSON schema; `think` is ignored.
+    """
 
     model: str
     stream: bool | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
     options: Options | None = None
     keep_alive: Number | str | None = None
+    private: bool | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 

@@ -30,7 +30,6 @@ def chat_request(body: ChatRequest) -> Request:
         tools=tuple(tool.model_dump(exclude_none=True) for tool in body.tools or ()),
         tool=tool or "auto",
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        private=bool(body.private),
         **_common(body, body.max_completion_tokens or body.max_tokens),
     )
 
@@ -53,7 +52,14 @@ def _common(body: SampledRequest, max_tokens: int | None) -> dict[str, Any]:
     if body.logit_bias:
         sampling["logit_bias"] = {int(token): bias for token, bias in body.logit_bias.items()}
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return {"model": body.model, "sampling": sampling, "max_tokens": max_tokens, "stop": stop, "quality": body.quality}
+    return {
+        "model": body.model,
+        "sampling": sampling,
+        "max_tokens": max_tokens,
+        "stop": stop,
+        "quality": body.quality,
+        "private": bool(body.private),
+    }
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

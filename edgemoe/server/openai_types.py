@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 MOST_CHOICES = 16
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -13,9 +13,33 @@ Stop = str | Annotated[list[str], Field(max_length=16)] | None
 
 
 class Strict(BaseModel):
-    """A body whose values have to be of the right type: "1" is no number."""
+    """A body whose values have to be of the right type: "1" is no number, half a character is no text."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_characters(cls, body: Any) -> Any:
+        if (half := _half(body)) is not None:
+            raise ValueError(f"\\u{ord(half):04x} is half of a surrogate pair, and no character: send both halves")
+        return body
+
+
+def _half(value: Any) -> str | None:
+    """Half of a surrogate pair that stands alone in a JSON value, which UTF-8 has no bytes for."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            try:
+                part.encode()
+            except UnicodeEncodeError as error:
+                return part[error.start]
+        elif isinstance(part, dict):
+            left += [*part, *part.values()]
+        elif isinstance(part, list):
+            left += part
+    return None
 
 
 class TextPart(Strict):
@@ -101,7 +125,10 @@ class StreamOptions(Strict):
 
 
 class SampledRequest(Strict):
-    """What chats and completions have in common; `top_k`, `min_p`, `repeat_penalty` and `quality` are additions."""
+    """What chats and completions have in common.
+
+    `top_k`, `min_p`, `repeat_penalty`, `quality` and `private` are additions.
+    """
 
     model: str | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -119,6 +146,7 @@ class SampledRequest(Strict):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     quality: str | Number | None = None
+    private: bool | None = None
     user: str | None = None
 
 
@@ -132,7 +160,6 @@ class ChatRequest(SampledRequest):
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    private: bool | None = None
 
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]

@@ -96,13 +96,14 @@ def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
 def _for_template(message: Message) -> Message:
     """As the chat templates of models want it: content as one text, arguments of calls as objects."""
     found = {key: value for key, value in message.items() if value is not None}
-    found["content"] = _text(message.get("content"))
+    found["content"] = content_text(message.get("content"))
     if calls := message.get("tool_calls"):
         found["tool_calls"] = [_with_object(call) for call in calls]
     return found
 
 
-def _text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
+def content_text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
+    """The text of a message's content. Raises RequestError where a part of it is something else, such as an image."""
     if content is None or isinstance(content, str):
         return content or ""
     if other := [part.get("type") for part in content if part.get("type") != "text"]:

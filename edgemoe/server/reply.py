@@ -34,6 +34,7 @@ class Reply(AsyncIterator[Piece]):
         model: the name of the model that was asked; `answered_by` has those that did, where the router chose.
         progress: tokens and times.
         decision: who was to answer and why, where the router chose.
+        said: the text so far.
         notes: sentences for people about what did not go as decided.
         cost: money.
         escalated: the cloud replaced a local answer.
@@ -49,6 +50,7 @@ class Reply(AsyncIterator[Piece]):
         self.cost = 0.0
         self.escalated = False
         self.schema_valid: bool | None = None
+        self.said = ""
         self.finish_reason: str | None = None
         self.error: BaseException | None = None
         self._cancel = cancel
@@ -74,6 +76,7 @@ class Reply(AsyncIterator[Piece]):
             self.error = piece
             self._end()
             raise piece
+        self.said += piece.text
         if piece.finish_reason is not None:
             self.finish_reason = piece.finish_reason
             self._end()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from edgemoe.assistant import Answer, Assistant
 from edgemoe.conversation import Message
-from edgemoe.routing.policy import Decision
 from edgemoe.server import local
 from edgemoe.server.errors import RequestError
+from edgemoe.server.prepare import content_text
 from edgemoe.server.reply import Progress, Reply
 from edgemoe.server.requests import Piece, Request
 from edgemoe.server.settings import AUTO
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 async def answer(service: Service, assistant: Assistant, request: Request) -> Reply:
-    """Has the assistant answer. What only a local model can do (schemas, tools, log-probabilities) stays here."""
+    """Has the assistant answer. What only a local model can do stays here."""
     messages = _messages(request)
-    if request.schema is not None or request.tools or request.logprobs is not None or request.quality is not None:
+    if _only_here(request):
         return await _here(service, assistant, request, messages)
     options = dict(request.sampling) | {"stop": list(request.stop) or None, "max_tokens": request.max_tokens}
-    options = {key: value for key, value in options.items() if value is not None and key != "logit_bias"}
+    options = {key: value for key, value in options.items() if value is not None}
     given = await service.in_thread(lambda: assistant.reply(messages, private=request.private, **options))
     reply = Reply(AUTO, Progress(asked=time.monotonic()), given.cancel)
     reply.decision = given.decision
@@ -37,12 +37,19 @@ async def answer(service: Service, assistant: Assistant, request: Request) -> Re
     return reply
 
 
+def _only_here(request: Request) -> bool:
+    """Whether it asks for schemas, tools, log-probabilities, a quality, or names tokens, which are this model's own."""
+    settings = (request.schema, request.logprobs, request.quality, request.sampling.get("logit_bias"))
+    return bool(request.tools) or any(value is not None for value in settings)
+
+
 async def _here(service: Service, assistant: Assistant, request: Request, messages: list[Message]) -> Reply:
-    decision: Decision = await service.in_thread(lambda: assistant.decide(messages, local_only=True))
+    decision, answered = await service.in_thread(lambda: assistant.decide_here(messages, private=request.private))
     if decision.target is None:
         raise RequestError(decision.refusal or assistant.config.refusal)
     reply = await local.answer(service, decision.target, replace(request, model=decision.target))
     reply.model, reply.decision = AUTO, decision
+    reply.on_end(lambda reply: answered(reply.said))
     return reply
 
 
@@ -83,7 +90,10 @@ def _take_account(given: Answer, reply: Reply) -> None:
 
 
 def _messages(request: Request) -> list[Message]:
-    if asked := request.messages:  # without earlier thoughts, which some endpoints refuse
+    if asked := request.messages:
+        for message in asked:
+            content_text(message.get("content"))  # the cloud would get an empty text in place of an image
+        # without earlier thoughts, which some endpoints refuse
         return [{key: value for key, value in message.items() if key != "reasoning_content"} for message in asked]
     if not isinstance(request.prompt, str):
         raise RequestError("the model 'auto' needs a prompt that is text, not tokens", param="prompt")

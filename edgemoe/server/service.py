@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,7 @@ class Service:
         self._began = time.monotonic()
         self._owners = itertools.count(-1, -1)
         self._threads = ThreadPoolExecutor(8, thread_name_prefix="edgemoe-requests")
+        self._waiting = ThreadPoolExecutor(self.most, "edgemoe-room")  # for room, which `_threads` must never do
 
     async def start(self) -> None:
         """Begins to look for models that nobody uses."""
@@ -58,6 +60,7 @@ class Service:
         """Unloads all models; answers that are under way end with an error."""
         self.keeper.stop()
         await self.in_thread(self._close)
+        self._waiting.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown(wait=False)
 
     def preload(self, name: str) -> None:
@@ -131,11 +134,13 @@ class Service:
             with suppress(RuntimeError):  # the service is closed, and the model with it
                 self._threads.submit(self.shared.give_back, name, owner)
 
-        taking = asyncio.ensure_future(self.in_thread(lambda: self.shared.take(name, owner)))
+        unwanted = threading.Event()
+        taking = asyncio.wrap_future(self._waiting.submit(self.shared.take, name, owner, unwanted))
         try:
             return await asyncio.shield(taking), give_back
         except asyncio.CancelledError:  # the client has gone meanwhile
-            taking.add_done_callback(lambda taken: None if taken.exception() else give_back())
+            unwanted.set()
+            taking.add_done_callback(lambda taken: None if taken.cancelled() or taken.exception() else give_back())
             raise
 
     # Requests
