@@ -12,6 +12,9 @@ from edgemoe.routing.privacy import CARD, EMAIL, IBAN, ID, KEY, KINDS, NAMES, PH
 
 FOUND = {
     EMAIL: [
+        '"jane doe"@example.com',
+        "jane%40example.com",
+        "jane@firm.zip",
         "write to jane.doe@mail.example.org please",
         "Contact: <JANE_DOE+news@EXAMPLE.CO.UK>.",
         "o'brien@firma.de",
@@ -25,6 +28,14 @@ FOUND = {
         "用户a1@qq.com。",
     ],
     PHONE: [
+        "我的手机号是13800138000",
+        "015123456789",
+        "07911123456",
+        "0612345678",
+        "09012345678",
+        "(11) 98765-4321",
+        "8 (495) 123-45-67",
+        "my number is 9876543210",
         "+49 171 2345678",
         "call me at 555-123-4567",
         "(415) 555-2671",
@@ -45,6 +56,12 @@ FOUND = {
         "tel:+442079460958",
     ],
     CARD: [
+        "4111 1111 1111 1111 123",
+        "4111111111111111 12/27",
+        "4111 1111 1111 1111 12/27",
+        "4111.1111.1111.1111",
+        "4111  1111  1111  1111",
+        "4111 1111\n1111 1111",
         "4111 1111 1111 1111",
         "4111-1111-1111-1111",
         "4111111111111111",
@@ -58,6 +75,11 @@ FOUND = {
         "2223003122003222",
     ],
     IBAN: [
+        "pay invoice AB12 to DE89 3704 0044 0532 0130 00",
+        "NO42 IBAN DE89370400440532013000",
+        "DE89.3704.0044.0532.0130.00",
+        "DE89\t3704\t0044\t0532\t0130\t00",
+        "IBANDE89370400440532013000",
         "DE89 3704 0044 0532 0130 00",
         "GB82WEST12345698765432",
         "iban fr1420041010050500013m02606 thanks",
@@ -92,6 +114,12 @@ FOUND = {
         "01010750160",
     ],
     KEY: [
+        "sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789-AbC",
+        "hf_abcdefghijklmnopqrstuvwxyzABCDEFGH",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+        "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+        "pypi-AgEIcHlwaS5vcmcCJDEyMzQ1Njc4",
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         "-----BEGIN RSA PRIVATE KEY-----",
         "AKIAIOSFODNN7EXAMPLE",
         "token ghp_" + "a1B2" * 9,
@@ -100,6 +128,9 @@ FOUND = {
 }
 
 NOT_FOUND = [
+    "text 12345678 chars",
+    "What is 00 1234 5678 in hex",
+    "ISBN 9783161484100 costs 1299.00 or 1.299,00",
     "",
     "What is the capital of France?",
     "git clone git@github.com:edgemoe/edgemoe.git",
@@ -214,6 +245,10 @@ LONG = [
     "call 1",
     "0 0",
     "sk-a-",
+    "eyJ-",
+    "4111 ",
+    "DE89.",
+    '"a ',
 ]
 
 

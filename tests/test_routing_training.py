@@ -353,3 +353,14 @@ def test_a_router_is_trained_used_and_measured_by_commands(tmp_path: Path) -> No
     assert json.loads(measured.stdout)["heads"]["topic"]["rows"] == 48
     shown = run.invoke(cli, ["route", "eval", str(data), "--router", str(output), "--head", "topic"])
     assert "macro recall" in shown.output
+
+
+def test_training_does_not_overwrite_its_data(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"text": "soup", "label": "food"}\n')
+    done = CliRunner().invoke(cli, ["route", "train", str(data), "-o", str(data)])
+    assert done.exit_code == 2
+    assert "one of the inputs" in done.output
+    assert data.read_text().startswith("{")
+    done = CliRunner().invoke(cli, ["route", "train", str(data), "-o", str(tmp_path / "none" / "a.onnx")])
+    assert "the folder is missing" in str(done.exception or "") + done.output

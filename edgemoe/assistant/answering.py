@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgemoe.assistant.account import Account
 from edgemoe.assistant.answer import Answer
 from edgemoe.assistant.confidence import Probe, self_verification
 from edgemoe.assistant.models import Models
-from edgemoe.cloud import Usage, estimated_usage
+from edgemoe.cloud import Piece, Usage, estimated_usage
+from edgemoe.cloud.protocol import BYTES_PER_TOKEN
 from edgemoe.config import CloudModel, LocalModel, Target
 from edgemoe.conversation import Message, fit, render
 from edgemoe.errors import Cancelled, CloudError
@@ -203,25 +205,28 @@ class Answering:
         cloud = self._shared.decider.clouds[model.name]
         options = {k: v for k, v in self._sampling.items() if k not in _LOCAL_ONLY}
         options = dict(model.sampling) | options
-        options |= self._affordable(model, messages, options)
-        expected = model.cost(self._facts.prompt_tokens, self._facts.answer_tokens)
-        text: list[str] = []
+        text, generated = False, Generated(messages)
         usage: Usage | None = None
-        with self._shared.account.spending(model.name, expected) as spending:
+        with self._shared.account.spending(model.name, partial(_reserve, model, messages, options)) as spending:
             pieces = cloud.stream(messages, cancel=self._cancelled, **options)
             try:
                 with closing(pieces):
                     for piece in pieces:
                         usage = piece.usage or usage
+                        generated.add(piece)
                         self._answer.finish_reason = piece.finish_reason
                         if piece.text:
                             if not text:
                                 self._answer.answered_by.append(model.name)
-                            text.append(piece.text)
+                            text = True
                             yield piece.text
+                        if usage is None and generated.exceeds(model, spending.allowed):
+                            self._answer.finish_reason = "length"
+                            self._answer.note(f"{model.name} went on beyond the budget and was cut off")
+                            break
             finally:
-                if usage is None and text:  # it was cut off, and what came is paid for
-                    usage = estimated_usage(messages, "".join(text))
+                if usage is None and generated.tokens:  # it was cut off, and what came is paid for
+                    usage = generated.usage()
                 if usage is not None:
                     spending.cost = model.cost(usage.prompt_tokens, usage.completion_tokens)
                     self._answer.usage = usage
@@ -229,15 +234,47 @@ class Answering:
         if spending.problem:
             self._answer.note(spending.problem)
 
-    def _affordable(self, model: CloudModel, messages: Sequence[Message], options: Mapping[str, Any]) -> dict[str, int]:
-        """A limit of tokens that keeps the answer inside the budget."""
-        left, price = self._shared.account.left(), model.endpoint.output_price
-        if left is None or price == 0:
-            return {}
-        prompt = model.cost(estimated_usage(messages, "").prompt_tokens, 0)
-        most = max(1, int((left - prompt) / price * 1e6))
-        asked = options.get("max_tokens") or _MOST_TOKENS
-        return {"max_tokens": most} if most < asked else {}
+
+class Generated:
+    """What has come of an answer, in tokens: as many as its bytes suggest, and one at least for each piece."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._prompt = estimated_usage(messages, "").prompt_tokens
+        self._bytes = self._pieces = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of text and of thoughts."""
+        return max(self._pieces, -(-self._bytes // BYTES_PER_TOKEN))
+
+    def add(self, piece: Piece) -> None:
+        """Counts a piece."""
+        came = piece.text + piece.thought
+        self._bytes += len(came.encode("utf-8", "surrogatepass"))
+        self._pieces += bool(came)
+
+    def usage(self) -> Usage:
+        """Of an answer that was cut off."""
+        return Usage(self._prompt, self.tokens, estimated=True)
+
+    def exceeds(self, model: CloudModel, allowed: float | None) -> bool:
+        """Whether it has cost more than is `allowed`."""
+        return allowed is not None and model.cost(self._prompt, self.tokens) > allowed
+
+
+def _reserve(model: CloudModel, messages: Sequence[Message], options: dict[str, Any], left: float | None) -> float:
+    """The most that an answer may cost; lowers `max_tokens` in `options` where what is `left` does not pay for it.
+
+    Raises:
+        CloudError: when not one token is paid for.
+    """
+    prompt, price = model.cost(estimated_usage(messages, "").prompt_tokens, 0), model.endpoint.output_price
+    asked = int(options.get("max_tokens") or _MOST_TOKENS)
+    if left is not None and prompt + price / 1e6 > left:
+        raise CloudError(f"{left:.4g} of the budget is left, the rest is spent or reserved by answers under way")
+    if left is not None and price > 0 and (most := int((left - prompt) / price * 1e6)) < asked:
+        options["max_tokens"] = asked = most
+    return prompt + asked * price / 1e6
 
 
 def _with_system(messages: Sequence[Message], model: Target) -> list[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def train(
     from edgemoe.routing.rows import read_rows
     from edgemoe.routing.training import Options, train_router
 
+    _check_output(output, data)
     rows = read_rows(data, head)
     chosen = Options(seed, open_labels, passes=passes, threads=threads or processors())
     with working("training"):
@@ -100,6 +102,15 @@ def train(
         raise WriteError(f"{output} cannot be written: {error.strerror}") from error
     for trained in model.heads:
         click.echo(f"{trained.name}: {', '.join(trained.labels)}")
+
+
+def _check_output(output: Path, data: tuple[Path, ...]) -> None:
+    """Before the work: an output that is no input, and that can be written."""
+    if output.exists() and any(output.samefile(path) for path in data):
+        raise click.BadParameter(f"{output} is one of the inputs, and would be overwritten", param_hint="--output")
+    writable = os.access(output if output.exists() else output.parent, os.W_OK)
+    if not writable:
+        raise WriteError(f"{output} cannot be written: the folder is missing, or writing is not permitted")
 
 
 @command.command(name="eval")

@@ -42,7 +42,7 @@ class Attempt:
         self._deadlines = Deadlines(endpoint)
         self._parser = EventParser()
         self._answer = Answer(messages)
-        self._texts: list[str] = []
+        self._pieces: list[Piece] = []
         self._ended = False
         self._problem: CloudError | None = None
         self._response: httpx.Response | None = None
@@ -65,11 +65,12 @@ class Attempt:
 
     async def next(self) -> Piece | None:
         """The next piece; None after the last one."""
-        while not self._texts and not self._ended:
+        while not self._pieces and not self._ended:
             await self._read()
-        if self._texts:
-            self.started = True
-            return Piece(self._texts.pop(0))
+        if self._pieces:
+            piece = self._pieces.pop(0)
+            self.started = self.started or bool(piece.text)
+            return piece
         if self._problem is not None:
             self._problem.started = self.started
             raise self._problem
@@ -101,8 +102,9 @@ class Attempt:
     async def _read_events(self) -> None:
         data = await self._chunk()
         for event in self._parser.feed(data or b""):
-            if text := self._answer.add(event):
-                self._texts.append(text)
+            text = self._answer.add(event)
+            if text or self._answer.thought:
+                self._pieces.append(Piece(text, thought=self._answer.thought))
             self._deadlines.came(self._answer.characters, finished=self._answer.finished)
             if self._answer.ended:
                 break

@@ -12,7 +12,7 @@ from edgemoe.errors import CloudError
 Message = Mapping[str, Any]
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 
 
@@ -27,11 +27,13 @@ class Usage:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text as it comes. The last piece of an answer, and no other, has the reason it ended and the tokens it used."""
+    """Text as it comes, or a `thought`, which is paid for and not shown. The last piece of an answer, and no other, has
+    the reason it ended and the tokens it used."""
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
+    thought: str = ""
 
 
 def estimated_usage(messages: Sequence[Message], text: str) -> Usage:
@@ -41,7 +43,7 @@ def estimated_usage(messages: Sequence[Message], text: str) -> Usage:
 
 
 def _tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
 
 def request_body(model: str, messages: Sequence[Message], sampling: Mapping[str, Any]) -> bytes:
@@ -72,6 +74,8 @@ class Answer:
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self.characters = 0
+        self.thought = ""
+        """What the last event had of reasoning."""
         self.ended = False
         """The server has said that nothing follows."""
 
@@ -87,6 +91,7 @@ class Answer:
         Raises:
             CloudError: for one that the protocol does not know, or that reports an error.
         """
+        self.thought = ""
         if event == "[DONE]":
             self.ended = True
             return ""
@@ -123,6 +128,7 @@ class Answer:
             self._generated += [content, thought]
             self.characters += len(content) + len(thought)
             text += content
+            self.thought += thought
             self._finish_reason = _text(choice.get("finish_reason")) or self._finish_reason
         return text
 

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from edgemoe.routing.national_ids import find_national_ids, luhn
 
@@ -75,19 +76,21 @@ def _plain(text: str) -> str:
 # E-mail. The last label of a domain is no ending of a file, and no attribute of an array (x@y.mean is a product).
 
 _EMAIL = re.compile(
-    r"(?<![\w.+-])([\w.+'-]{1,64}?)(?:@|\s?[\[(]\s?at\s?[\])]\s?)"
+    r"(?<![\w.+-])([\w.+'-]{1,64}?|\"[\w.+ '-]{1,64}\")(?:@|%40|\s?[\[(]\s?at\s?[\])]\s?)"
     r"((?:[\w-]{1,63}(?:\.|\s?[\[(]\s?dot\s?[\])]\s?)){1,8})([^\W\d_]{2,24}|xn--[\w-]{1,59})(?![\w-])",
     re.IGNORECASE,
 )
 _NO_DOMAIN = re.compile(
-    "png|jpe?g|gif|svg|webp|ico|bmp|pdf|css|html?|[jt]sx?|json|ya?ml|toml|txt|csv|xml|zip|gz|tar|whl|exe|dll|shape|mean|"
+    "png|jpe?g|gif|svg|webp|ico|bmp|pdf|css|html?|[jt]sx?|json|ya?ml|toml|txt|csv|xml|gz|tar|whl|exe|dll|shape|mean|"
     "sum|dot|size|data|values|reshape|transpose|astype|copy|item|numpy|grad|detach|local|localhost"
 )
 _NOBODY = {"git", "noreply", "no-reply", "do-not-reply", "donotreply"}
 
 
 def _emails(text: str) -> Iterator[tuple[str, int, int]]:
-    for match in _EMAIL.finditer(text) if "@" in text or re.search(r"[\[(]\s?at", text, re.IGNORECASE) else ():
+    for match in (
+        _EMAIL.finditer(text) if "@" in text or "%40" in text or re.search(r"[\[(]\s?at", text, re.IGNORECASE) else ()
+    ):
         person, top = match[1].lower().strip(".'"), match[3].lower()
         if person and not _NO_DOMAIN.fullmatch(top) and person not in _NOBODY:
             yield EMAIL, match.start(), match.end()
@@ -96,6 +99,9 @@ def _emails(text: str) -> Iterator[tuple[str, int, int]]:
 # Cards, ISO/IEC 7812: issuers' first digits, their lengths, and Luhn's check.
 
 _CARD = re.compile(r"(?<![\w-])(?<!\d[.,])\d{3,19}(?:[ -]\d{3,}){0,5}(?:[ -]\d{1,2})?(?![\w-]|[.]\d)")
+_CARD_ALONE = re.compile(  # in the groups that are printed, whatever number follows
+    r"(?<![\w-])(?<!\d[.,])(?:\d{4}(?:[ .\t\n-]{1,2}\d{4}){3}|\d{4}[ .-]\d{6}[ .-]\d{4,5}|\d{13,19})(?![\w-]|[.]\d)"
+)
 _ISSUERS = (
     (re.compile(r"4"), (13, 16, 19)),
     (re.compile(r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), (16,)),
@@ -109,7 +115,7 @@ _ISSUERS = (
 
 
 def _cards(text: str) -> Iterator[tuple[str, int, int]]:
-    for match in _CARD.finditer(text):
+    for match in chain(_CARD.finditer(text), _CARD_ALONE.finditer(text)):
         digits = re.sub(r"\D", "", match[0])
         if 13 <= len(digits) <= 19 and len(set(digits)) > 1 and _has_issuer(digits) and luhn(digits):
             yield CARD, match.start(), match.end()
@@ -128,17 +134,19 @@ _LENGTHS = dict(
     MD=24, ME=22, MK=19, MR=27, MT=31, MU=30, NL=18, NO=15, PK=24, PL=28, PS=29, PT=25, QA=29, RO=24, RS=22, SA=24,
     SC=31, SD=18, SE=24, SI=19, SK=24, SM=27, SN=28, ST=25, SV=28, TL=23, TN=24, TR=26, UA=29, VA=22, VG=24, XK=20,
 )  # fmt: skip
-_IBAN = re.compile(r"(?<![^\W_])[A-Z]{2}\d{2}[ -]?(?:[A-Z0-9][ -]?){10,30}", re.IGNORECASE)
+_IBAN = re.compile(
+    r"(?:(?<![^\W_])|(?<=IBAN))(?=([A-Z]{2}\d{2}[ .\t\n-]?(?:[A-Z0-9][ .\t\n-]?){10,30}))", re.IGNORECASE
+)
 
 
 def _ibans(text: str) -> Iterator[tuple[str, int, int]]:
     for match in _IBAN.finditer(text):
-        length = _LENGTHS.get(match[0][:2].upper(), 0)
-        places = [i for i, c in enumerate(match[0]) if c.isalnum()]
+        length = _LENGTHS.get(match[1][:2].upper(), 0)
+        places = [i for i, c in enumerate(match[1]) if c.isalnum()]
         if not length or len(places) < length:
             continue
         end = match.start() + places[length - 1] + 1
-        account = re.sub(r"[ -]", "", text[match.start() : end]).upper()
+        account = re.sub(r"[ .\t\n-]", "", text[match.start() : end]).upper()
         number = "".join(str(int(c, 36)) for c in account[4:] + account[:4])
         if int(number) % 97 == 1 and not text[end : end + 1].isalnum():
             yield IBAN, match.start(), end
@@ -151,16 +159,19 @@ _FIRST = r"(?<!\d )"  # of a row of numbers
 _PHONES = tuple(
     re.compile(_ALONE + pattern + r"(?![\w-]|[.,]\d|/\d)")
     for pattern in (
-        r"(?:\+|(?<!\d )00)[ ]?[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,5}){1,5}",
+        r"(?:\+[ ]?|(?<!\d )00)[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,5}){1,5}",
         r"(?:\+?1[ .-]?)?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}([ .-]))[2-9]\d{2}[ .-]\d{4}",
-        _FIRST + r"\(?0\d{1,4}\)?[ /-]\d{3,8}(?:[ -]\d{2,5}){0,3}",
+        _FIRST + r"\(?0[1-9]\d{0,3}\)?[ /-]\d{3,8}(?:[ -]\d{2,5}){0,3}",
         _FIRST + r"0\d(?:([ .-])\d{2})(?:\1\d{2}){3}",
+        r"(?:01[5-7]\d{8,9}|07\d{9}|0[67]\d{8}|0[789]0\d{8})",
+        r"\([1-9]\d\) 9?\d{4}-\d{4}",
+        r"8[ -]?\(?[3489]\d{2}\)?[ -]\d{3}-\d{2}-\d{2}",
     )
 )
 _SAYS_PHONE = re.compile(
-    r"(?:(?<!\w)(?:phone|call|tel|telephone|mobile|cell|whats ?app|text|sms|fax|ring|telefon\w*|handy|anrufen|"
-    r"téléphone|portable|teléfono|móvil|celular|telefone|cellulare|telefoon|телефон)|电话|手机|電話|전화)\b\W{0,3}(?:\w+\W{1,2}){0,4}"
-    r"(\+?\(?\d[\d ().-]{6,18}\d)(?![\w-])",
+    r"(?:(?<!\w)(?:my number|phone|call|tel|telephone|mobile|cell|whats ?app|text|sms|fax|ring|telefon\w*|handy|"
+    r"anrufen|téléphone|portable|teléfono|móvil|celular|telefone|cellulare|telefoon|телефон)\b|(?:电话|手机|電話|전화)[^\W\d]{0,6})\W{0,3}(?:\w+\W{1,2}){0,4}"
+    r"(\+?\(?\d[\d ().-]{6,18}\d)(?![\w-]| (?:char|word|byte|token|time|line|people))",
     re.IGNORECASE,
 )
 
@@ -190,7 +201,10 @@ def _could_be_phone(number: str, fewest: int) -> bool:
 _KEY = re.compile(
     r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|"
     r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{22,}\b|\bglpat-[\w-]{20,}|\bxox[abprs]-[\w-]{10,}|(?<![\w-])sk-(?:[a-z]{1,12}-){0,3}[A-Za-z0-9_]{20,}|"
-    r"\bAIza[\w-]{35}|\b[rs]k_live_[A-Za-z0-9]{16,}"
+    r"\bAIza[\w-]{35}|\b[rs]k_live_[A-Za-z0-9]{16,}|(?<![\w-])sk-ant-[a-z0-9]{1,10}-[\w-]{20,}|"
+    r"\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{36}|(?<![\w-])pypi-AgE[\w-]{20,}|"
+    r"(?<![\w-])eyJ[\w-]{10,4000}\.[\w-]{10,4000}\.[\w-]{10,4000}|"
+    r"(?i:aws_?secret\w{0,30}[\"']?\s{0,3}[=:]\s{0,3}[\"']?)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
 )
 
 
