@@ -152,6 +152,10 @@ class Decider:
                 heads[head] = labels
         for rule in self.config.rules:
             _check_rule(rule, heads)
+        for model in (*self.config.local.values(), *self.config.cloud.values()):
+            for label in model.domains if "domain" in heads else ():
+                if label not in (*heads["domain"], NONE):
+                    raise ConfigError(f"{model.name} is for the domain {label!r}: {_instead(label, heads['domain'])}")
 
 
 def _check_rule(rule: Rule, heads: Mapping[str, tuple[str, ...]]) -> None:
