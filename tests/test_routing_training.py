@@ -12,7 +12,10 @@ from click.testing import CliRunner
 
 from edgemoe import EdgeMoEError
 from edgemoe.cli import cli
+from edgemoe.config import Config, LocalModel
+from edgemoe.errors import ConfigError
 from edgemoe.routing import calibration
+from edgemoe.routing.decider import Decider
 from edgemoe.routing.evaluation import evaluate_rows
 from edgemoe.routing.export import to_onnx
 from edgemoe.routing.features import Hashing, corpus_of, normalise
@@ -364,3 +367,14 @@ def test_training_does_not_overwrite_its_data(tmp_path: Path) -> None:
     assert data.read_text().startswith("{")
     done = CliRunner().invoke(cli, ["route", "train", str(data), "-o", str(tmp_path / "none" / "a.onnx")])
     assert "the folder is missing" in str(done.exception or "") + done.output
+
+
+def test_labels_that_a_head_does_not_know_are_named() -> None:
+    with pytest.raises(EdgeMoEError, match="does not know cdoe, poems"):
+        evaluate_rows(Router(), [Row("Hello", {"domain": "poems"}), Row("Hello", {"domain": "cdoe"})])
+
+
+def test_a_domain_that_no_router_has_is_refused() -> None:
+    model = LocalModel("small", domains=("cdoe",))
+    with pytest.raises(ConfigError, match="'cdoe'.*code"):
+        Decider(Config(local={"small": model}))

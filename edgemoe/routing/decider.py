@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgemoe.cloud import Cloud, Ledger, estimated_usage
-from edgemoe.config import Config, Rule, load_config
+from edgemoe.config import Config, Rule, Target, load_config
 from edgemoe.config.tables import nearest
 from edgemoe.errors import ConfigError, EdgeMoEError, ReadError
 from edgemoe.routing.explain import features_of
@@ -152,6 +152,11 @@ class Decider:
                 heads[head] = labels
         for rule in self.config.rules:
             _check_rule(rule, heads)
+        models: list[Target] = [*self.config.local.values(), *self.config.cloud.values()]
+        for model in models:
+            for label in model.domains if "domain" in heads else ():
+                if label not in (*heads["domain"], NONE):
+                    raise ConfigError(f"{model.name} is for the domain {label!r}: {_instead(label, heads['domain'])}")
 
 
 def _check_rule(rule: Rule, heads: Mapping[str, tuple[str, ...]]) -> None:

@@ -28,13 +28,19 @@ ROUTING_SETS = ("llmrouter_dc", "routellm_gsm8k", "routellm_mmlu", "routerbench_
 
 
 def evaluate_rows(router: Router, rows: Sequence[Row]) -> Values:
-    """For each head its accuracy and calibration on rows of the split test, or on all if none is."""
+    """For each head its accuracy and calibration on rows of the split test, or on all if none is.
+
+    Raises EdgeMoEError for labels that a head does not have.
+    """
     tested = _tested(rows)
     found: Values = {}
     for head in router.labels:
         own = [(row, row.labels[head]) for row in tested if head in row.labels]
         if not own:
             continue
+        known = (*router.labels[head], NONE)
+        if unknown := sorted({label for _, label in own if isinstance(label, str) and label not in known}):
+            raise EdgeMoEError(f"the head {head!r} does not know {', '.join(unknown)}: it has {', '.join(known)}")
         seen = [router.classify(row.text) for row, _ in own]
         if all(isinstance(label, str) for _, label in own):
             choices = [c.choices[head] or NONE for c in seen]
