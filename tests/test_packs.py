@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
 from llama_cpp import Llama as StockLlama
 
+from edgemoe import Llama
 from edgemoe.errors import EdgeMoEError, ModelError, WriteError
 from edgemoe.packs.dense import dequantize
 from edgemoe.packs.layout import Format
@@ -22,6 +24,7 @@ from edgemoe.packs.unpack import unpack
 from edgemoe.packs.verify import verify
 from edgemoe.packs.writer import pack
 from models import ARCHITECTURES, write_model
+from models.quantize import quantize
 from packing import SMALL, packed, tensors
 
 SLICED = ["Q4_K", "Q5_K", "Q6_K"]
@@ -205,6 +208,22 @@ def test_dense_matrices_are_converted(tmp_path: Path) -> None:
     assert np.abs(exact.view(np.float32) - found).max() < 0.01
     with pytest.raises(EdgeMoEError, match="Q9_9"):
         pack(tmp_path / "source.gguf", tmp_path / "other.mwq.gguf", Settings(dense="Q9_9"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "columns", "given"),
+    [("q6_k", 256, "Q6_K"), ("Q5_K", 256, "Q5_K"), ("Q4_K", 256, "Q4_K"), ("Q6_K", 320, "Q8_0"), ("Q4_K", 320, "Q5_0")],
+)
+def test_dense_matrices_become_k_quants(tmp_path: Path, asked: str, columns: int, given: str) -> None:
+    options = {"expert_type": "F16", "dense_type": "F32", "n_embd": columns}
+    made = packed(tmp_path, settings=Settings(dense=asked), **options)
+    before, after = tensors(tmp_path / "source.gguf"), tensors(made.path)
+    kind = GGMLQuantizationType[given]
+    weights = np.frombuffer(before["blk.0.attn_q.weight"][2], "<f4").reshape(-1, columns)
+    assert after["blk.0.attn_q.weight"][0] == kind
+    assert after["blk.0.attn_q.weight"][2] == quantize(weights, kind).tobytes()
+    with closing(Llama(made.path, n_ctx=64, n_threads=1)) as llm:
+        llm.eval([1, 2, 3])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ _SUFFIX = ".mwq.gguf"
     "--requantize", is_flag=True, help="Encode Q4_K, Q5_K and Q6_K experts anew, too, in place of slicing them."
 )
 @click.option(
-    "--dense", metavar="TYPE", help="Convert dense matrices that it makes smaller: Q8_0, F16...  [default: as is]"
+    "--dense", metavar="TYPE", help="Convert dense matrices that it makes smaller: Q8_0, Q6_K...  [default: as is]"
 )
 @click.option(
     "--calibrate",

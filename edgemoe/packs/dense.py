@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import re
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from edgemoe.packs.header import Entry
 from edgemoe.packs.planes import Bytes, Floats
 from edgemoe.packs.source import Source, SourceTensor
 
-DENSE_TYPES = ("F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
-"""Types that the gguf library can write and llama.cpp computes with."""
+DENSE_TYPES = ("F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
+"""Types that the gguf library or ggml can write and llama.cpp computes with."""
+_NARROW = {"Q6_K": "Q8_0", "Q5_K": "Q5_1", "Q4_K": "Q5_0"}
+"""What a matrix becomes whose rows are no multiple of the type's 256 weights, as in llama-quantize."""
 # As in llama-quantize: what is small or sensitive keeps its type.
 _KEPT = re.compile(r"_norm|ffn_gate_inp|ssm_conv1d|shortconv\.conv|position_embd|token_types|rope_|pos_embd")
 _CHUNK_BYTES = 4 << 20
@@ -43,7 +46,8 @@ def type_bytes(shape: tuple[int, ...], type_: int) -> int:
 
 
 def plan_dense(tensors: list[SourceTensor], type_name: str | None) -> list[DenseTensor]:
-    """What each dense tensor becomes: matrices that `type_name` makes smaller get that type, all others keep theirs.
+    """What each dense tensor becomes: matrices that `type_name` makes smaller get that type (or, where it does not fit
+    their rows, the one that llama-quantize takes in its place), all others keep theirs.
 
     Raises:
         EdgeMoEError: when no tensor can be written in that type.
@@ -54,16 +58,20 @@ def plan_dense(tensors: list[SourceTensor], type_name: str | None) -> list[Dense
         raise EdgeMoEError(
             f"dense tensors cannot be converted to {type_name!r}: choose one of {', '.join(DENSE_TYPES)}"
         )
-    wanted = GGMLQuantizationType[type_name.upper()]
-    return [DenseTensor(tensor, int(wanted) if _converts(tensor, wanted) else tensor.type) for tensor in tensors]
+    names = [type_name.upper(), *filter(None, [_NARROW.get(type_name.upper())])]
+    kinds = [GGMLQuantizationType[name] for name in names]
+    return [DenseTensor(tensor, _dense_type(tensor, kinds)) for tensor in tensors]
 
 
-def _converts(tensor: SourceTensor, wanted: GGMLQuantizationType) -> bool:
+def _dense_type(tensor: SourceTensor, kinds: list[GGMLQuantizationType]) -> int:
+    """The first of `kinds` that fits the rows, where it makes the tensor smaller; else its own type."""
     if len(tensor.shape) < 2 or not tensor.name.endswith(".weight") or _KEPT.search(tensor.name):
-        return False
-    if tensor.shape[0] % GGML_QUANT_SIZES[wanted][0] or not can_dequantize(tensor.type):
-        return False
-    return type_bytes(tensor.shape, wanted) < tensor.bytes
+        return tensor.type
+    fitting = (kind for kind in kinds if tensor.shape[0] % GGML_QUANT_SIZES[kind][0] == 0)
+    kind = next(fitting, None)
+    if kind is None or not can_dequantize(tensor.type) or type_bytes(tensor.shape, kind) >= tensor.bytes:
+        return tensor.type
+    return int(kind)
 
 
 def dense_chunks(source: Source, dense: DenseTensor) -> Iterator[Bytes]:
@@ -89,8 +97,23 @@ def dequantize(raw: Bytes, type_: int) -> Floats:
 
 def quantize(weights: Floats, type_: int) -> Bytes:
     """Rows of weights in ggml's type `type_`: float32 [rows, columns] to uint8 [rows, bytes of a row]."""
-    data = quants.quantize(weights, GGMLQuantizationType(type_))
-    return np.ascontiguousarray(data).view(np.uint8).reshape(len(weights), -1)
+    kind = GGMLQuantizationType(type_)
+    if kind.name in _NARROW:  # the gguf library reads k-quants and does not write them
+        return _quantize_by_ggml(weights, kind)
+    return np.ascontiguousarray(quants.quantize(weights, kind)).view(np.uint8).reshape(len(weights), -1)
+
+
+def _quantize_by_ggml(weights: Floats, kind: GGMLQuantizationType) -> Bytes:
+    from llama_cpp.llama_cpp import _lib
+
+    types = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+    chunk = ctypes.CFUNCTYPE(ctypes.c_size_t, *types, ctypes.c_void_p)(("ggml_quantize_chunk", _lib))
+    weights = np.ascontiguousarray(weights, np.float32)
+    rows, columns = weights.shape
+    block, size = GGML_QUANT_SIZES[kind]
+    data = np.empty((rows, columns // block * size), np.uint8)
+    chunk(kind, weights.ctypes.data, data.ctypes.data, 0, rows, columns, None)
+    return data
 
 
 def can_dequantize(type_: int) -> bool:
