@@ -6,7 +6,7 @@ A type checker then knows a wrong name, and whether a call streams. Values and d
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from llama_cpp import (
@@ -123,7 +123,7 @@ class ModelArguments(LlamaArguments, total=False):
     cache: int | float | str | None
     quality: str | float
     io_threads: int | None
-    read_ahead: bool
+    read_ahead: bool | Literal["always"]
     half_life: float
     trace: str | os.PathLike[str] | None
     n_ctx: int | None

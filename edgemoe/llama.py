@@ -9,7 +9,7 @@ import os
 import time
 import weakref
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import llama_cpp
 import numpy as np
@@ -59,7 +59,8 @@ class Llama(Controls, llama_cpp.Llama):
             "fixed:2", "fixed:3", "fixed:4": the planes up to this level; "high", "balanced", "fast", or a number:
             planes are waited for until the expected relative squared error of a layer is at most this.
         io_threads: threads that read from disk.
-        read_ahead: read the experts that the next layer will probably use while this one computes.
+        read_ahead: read the experts that the next layer will probably use while this one computes, where trials say
+            that it pays; "always" makes none.
         half_life: tokens after which a use of an expert counts half for keeping it; 0.01: the least recently used goes.
         trace: file to record routing to, for `tools/replay_trace.py`.
         n_ctx: context in tokens; None or 0 takes the trained one, or less where the budget asks for it.
@@ -84,7 +85,7 @@ class Llama(Controls, llama_cpp.Llama):
         cache: int | float | str | None = None,
         quality: str | float = "exact",
         io_threads: int | None = None,
-        read_ahead: bool = True,
+        read_ahead: bool | Literal["always"] = True,
         half_life: float = HALF_LIFE,
         trace: str | os.PathLike[str] | None = None,
         n_ctx: int | None = None,

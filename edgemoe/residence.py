@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import llama_cpp.llama_cpp as bindings
 
@@ -61,7 +61,7 @@ class Residence:
         cache: int | float | str | None,
         quality: str | float,
         io_threads: int | None,
-        read_ahead: bool,
+        read_ahead: bool | Literal["always"],
         half_life: float,
         trace: str | os.PathLike[str] | None,
         arguments: dict[str, Any],
@@ -70,6 +70,8 @@ class Residence:
             raise EdgeMoEError(f"io_threads={io_threads} is out of range: use 1 to 64")
         if not SHORTEST_HALF_LIFE <= half_life < math.inf:
             raise EdgeMoEError(f"half_life={half_life} is out of range: use {SHORTEST_HALF_LIFE} tokens or more")
+        if read_ahead not in (True, False, "always"):
+            raise EdgeMoEError(f"read_ahead={read_ahead!r} is unknown: use True, False or 'always'")
         if n_outputs_max is not None and n_outputs_max < 0:
             raise EdgeMoEError(f"n_outputs_max={n_outputs_max} is no number of tokens: use 1 or more, or 0 for all")
         self._n_outputs_max = n_outputs_max
@@ -112,7 +114,8 @@ class Residence:
             embedding_on_disk=self.plan is not None and self.plan.embedding_on_disk,
             top_level=asked.top_level,
             target=asked.target,
-            read_ahead=read_ahead,
+            read_ahead=bool(read_ahead),
+            try_ahead=read_ahead != "always",
             piece=READ_PIECE,
             policy="decayed",
             half_life=half_life,

@@ -193,10 +193,15 @@ def test_a_half_life_that_is_none(half_life: float) -> None:
         Llama(f16_model_path(), half_life=half_life)
 
 
+def test_reading_ahead_is_on_off_or_always() -> None:
+    with pytest.raises(EdgeMoEError, match="read_ahead='sometimes' is unknown: use True, False or 'always'"):
+        Llama(f16_model_path(), n_ctx=64, read_ahead="sometimes")
+
+
 def test_reading_ahead_changes_what_is_waited_for_and_nothing_else() -> None:
     text = "Once upon a time there was a little dog named Max. He liked to play with his red ball in the park."
     logits, misses = [], []
-    for read_ahead in (True, False):
+    for read_ahead in ("always", False):
         with contextlib.closing(
             Llama(f16_model_path(), memory=None, cache=0.4, n_ctx=256, read_ahead=read_ahead)
         ) as llm:

@@ -78,7 +78,7 @@ def test_a_wide_target_reads_base_planes_alone(packed: Path) -> None:
 
 
 def test_an_idle_disk_brings_the_planes_that_no_one_waits_for(packed: Path) -> None:
-    with opened(packed, quality=0.999) as llm:
+    with opened(packed, quality=0.999, read_ahead="always") as llm:
         bits = []
         for _ in range(6):
             before = llm.stats()
@@ -86,6 +86,15 @@ def test_an_idle_disk_brings_the_planes_that_no_one_waits_for(packed: Path) -> N
             bits.append(llm.stats().since(before).bits_per_weight)
         assert bits == sorted(bits)
         assert bits[-1] > bits[0] + 1, bits
+
+
+def test_nothing_is_upgraded_while_reading_ahead_is_on_trial(packed: Path) -> None:
+    with opened(packed, quality=0.999) as llm, opened(packed, quality="fixed:2") as base:
+        for token in TOKENS[:40]:
+            llm.eval([token])
+            base.eval([token])
+        assert llm.stats().resident_bytes == base.stats().resident_bytes
+        assert llm.stats().bits_per_weight == pytest.approx(base.stats().bits_per_weight)
 
 
 def test_a_lower_target_costs_bytes_and_gives_precision(packed: Path) -> None:

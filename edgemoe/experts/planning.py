@@ -80,6 +80,7 @@ class Planner:
             top_level=top_level,
             target=0.0,
             read_ahead=False,
+            try_ahead=True,
             piece=1 << 18,
             policy="decayed",
             half_life=1.0,

@@ -214,12 +214,13 @@ void Engine::read_ahead(uint32_t group, const ggml::Tensor* ids, const std::vect
   _planes_ahead.clear();
   plan_rest(_groups[group], routed);
   const bool few = ids->ne[1] <= kMostTokensAhead;
-  if (few && _ahead_pays.on()) {
+  if (few && (!_settings.try_ahead || _ahead_pays.on())) {
     const std::vector<PredictedExpert>& predicted = lookahead().look(group, ids, routed);
     if (!predicted.empty()) plan_next(lookahead().next(group), predicted);
   }
   if (!_planes_ahead.empty()) _cache->prefetch(_planes_ahead);
-  const bool upgrades = few && chooses() && !_ahead_pays.trying() && _upgrades_pay.on();
+  const bool pays = !_settings.try_ahead || (!_ahead_pays.trying() && _upgrades_pay.on());
+  const bool upgrades = few && chooses() && pays;
   if (!upgrades || _upgrade.plane == 0 || _upgrade_group != group) return;
   _planes_ahead.clear();
   for (const StoredTensor* member : _groups[group].members) {

@@ -17,7 +17,7 @@ namespace nb = nanobind;
 namespace edgemoe {
 namespace {
 
-std::shared_ptr<Engine> make_engine(std::shared_ptr<ModelFile> model, int io_threads, bool embedding_on_disk, int top_level, double target, bool read_ahead, size_t piece,
+std::shared_ptr<Engine> make_engine(std::shared_ptr<ModelFile> model, int io_threads, bool embedding_on_disk, int top_level, double target, bool read_ahead, bool try_ahead, size_t piece,
                                     const std::string& policy, double half_life) {
   EngineSettings settings;
   settings.io_threads = io_threads;
@@ -25,6 +25,7 @@ std::shared_ptr<Engine> make_engine(std::shared_ptr<ModelFile> model, int io_thr
   settings.top_level = top_level;
   settings.target = target;
   settings.read_ahead = read_ahead;
+  settings.try_ahead = try_ahead;
   settings.cache = {piece, ranking_from_name(policy), half_life};
   return std::make_shared<Engine>(std::move(model), settings);
 }
@@ -99,7 +100,7 @@ void bind_engine(nb::module_& m) {
       .def("log", [](const LibraryGuard& guard) { return nb::bytes(guard.log().data(), guard.log().size()); });
   nb::class_<Engine>(m, "Engine", "One model's experts on disk and their cache.")
       .def(nb::new_(&make_engine), nb::arg("model"), nb::kw_only(), nb::arg("io_threads"), nb::arg("embedding_on_disk"),
-           nb::arg("top_level"), nb::arg("target"), nb::arg("read_ahead"), nb::arg("piece"), nb::arg("policy"), nb::arg("half_life"))
+           nb::arg("top_level"), nb::arg("target"), nb::arg("read_ahead"), nb::arg("try_ahead"), nb::arg("piece"), nb::arg("policy"), nb::arg("half_life"))
       .def(
           "begin_load", [](Engine& e, bool planning) { return reinterpret_cast<uintptr_t>(e.begin_load(planning)); },
           nb::arg("planning"), "A FILE* over the model for llama_model_load_from_file_ptr; buffers this thread allocates are the engine's.")

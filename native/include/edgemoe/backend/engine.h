@@ -70,6 +70,7 @@ struct EngineSettings {
   bool embedding_on_disk = false;
   int top_level = kernels::kLevelCount - 1;  ///< of packs: planes above it are not used
   bool read_ahead = true;  ///< experts that the next layer's router will probably choose
+  bool try_ahead = true;   ///< only where trials say that it pays, and upgrades, too; else always
   double target = 0;       ///< see set_target()
   CacheSettings cache;
 };
