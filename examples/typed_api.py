@@ -56,6 +56,10 @@ def requests(llm: Llama) -> None:
     assert_type(stream, Generator[CreateCompletionStreamResponse, None, None])
     print("".join(chunk["choices"][0]["text"] for chunk in stream))
     tokens = assert_type(llm.tokenize(b"Once upon a time"), list[int])
+    print(assert_type(llm.detokenize(tokens), bytes).decode())
+    llm.reset()
+    llm.eval(tokens)
+    print(assert_type(llm.sample(), int), "comes next")
     answer = assert_type(llm.create_completion(tokens, max_tokens=4, quality="exact"), CreateCompletionResponse)
     assert_type(
         llm.create_completion(tokens, max_tokens=4, stream=True), Generator[CreateCompletionStreamResponse, None, None]

@@ -44,6 +44,13 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         assert server.service.snapshot().totals["outcome.busy"] == len(errors)
 
 
+def test_more_answers_than_ever_fit_are_refused_for_good() -> None:
+    with serving(parallel=1, queue=1) as server:
+        with pytest.raises(openai.BadRequestError, match="3 answers are asked for, and this server takes 2 at once"):
+            ask(server, n=3)
+        assert len(ask(server, n=2, max_tokens=2).choices) == 2
+
+
 def test_a_short_prompt_is_not_held_up_by_a_long_one() -> None:
     with serving(parallel=2, queue=2) as server, ThreadPoolExecutor(2) as threads:
         ask(server)

@@ -210,6 +210,7 @@ def test_models_are_listed_and_shown(server: Running) -> None:
 def test_a_server_says_that_it_is_there(server: Running) -> None:
     assert httpx.head(server.url).status_code == 200
     assert httpx.head(f"{server.url}/api/tags").status_code == 200
+    assert httpx.head(f"{server.url}/health").status_code == 200
     version = httpx.get(f"{server.url}/api/version").json()
     assert version["version"].count(".") == 2
 

@@ -18,6 +18,7 @@ class Health(BaseModel):
     in_progress: int = Field(description="Requests that are answered or wait.")
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(service: Served) -> Health:
     """Says "ok" as long as the server answers."""

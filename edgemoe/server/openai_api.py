@@ -77,6 +77,10 @@ async def _answered(
 ) -> Response:
     """`n` answers to each of `asked`."""
     wanted = [variant for one in asked for variant in _variants(one, body.n or 1)]
+    if len(wanted) > service.most:
+        raise RequestError(
+            f"{len(wanted)} answers are asked for, and this server takes {service.most} at once", param="n"
+        )
     replies = await unless_gone(request, _begin(service, wanted))
     shape = Shape(chat, replies[0].decision.target or replies[0].model if replies[0].decision else replies[0].model)
     before = body.prompt if isinstance(body, CompletionRequest) and body.echo and isinstance(body.prompt, str) else ""
