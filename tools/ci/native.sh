@@ -68,7 +68,7 @@ build_and_test release -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS=-Werror \
   -DEDGEMOE_GGML_INCLUDE="$include" -DEDGEMOE_GGML_SOURCE="$ggml"
 
 # -O1 compiles several times faster under the sanitizers and finds the same.
-targets=(store_test schedule_test cache_test kernels_test codec_test routing_test)
+targets=(platform_test store_test schedule_test cache_test kernels_test codec_test routing_test)
 build_and_test address -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
   -DCMAKE_CXX_FLAGS="-Werror -fno-sanitize-recover=all" -DEDGEMOE_SANITIZE=address,undefined
 build_and_test thread -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
