@@ -155,3 +155,10 @@ def test_command(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert measured["label"] == "1GiB"
     assert measured["decode_tps"] > 0
     assert "[2/2] measuring 1GiB" in shown.err
+
+
+def test_energy_of_other_machines_is_not_measured(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", str(model), "--energy", "--ray"])
+    assert left.value.code == 2
+    assert "choose one of them" in capsys.readouterr().err

@@ -115,7 +115,7 @@ def test_the_public_api_is_typed() -> None:
 
 
 def test_the_desktop_example_is_typed() -> None:
-    pytest.importorskip("PySide6")
+    pytest.importorskip("PySide6", reason="PySide6 is not installed: pip install '.[desktop]'")
     done = mypy(*DESKTOP, path=DESKTOP[0].parent)
     assert done.returncode == 0, done.stdout
 

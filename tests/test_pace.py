@@ -88,7 +88,7 @@ def test_trials_in_vain_come_ever_more_rarely() -> None:
     threads = []
     for _ in range(30):  # ever slower, so that each rest is followed by a trial
         slow *= 1.5
-        threads += follow(pace, 4000, lambda i, n, slow=slow: slow * even(i, n))  # type: ignore[misc]
+        threads += follow(pace, 4000, lambda i, n, slow=slow: slow * even(i, n))
     assert changes(threads) / 2 < 8 + len(threads) / LONGEST_REST
 
 
@@ -101,7 +101,7 @@ def test_one_thread_stays() -> None:
 
 def test_a_model_follows_and_answers_the_same() -> None:
     with_threads = Llama(default_model_path(), n_ctx=128, n_threads=2, n_threads_batch=2)
-    expected = with_threads("Once upon a time", max_tokens=12, temperature=0.0)["choices"][0]["text"]  # type: ignore[index]
+    expected = with_threads("Once upon a time", max_tokens=12, temperature=0.0)["choices"][0]["text"]
     assert with_threads._residence._pace is None  # they were asked for
     with_threads.close()
     llm = Llama(default_model_path(), n_ctx=128)
@@ -112,6 +112,6 @@ def test_a_model_follows_and_answers_the_same() -> None:
         residence._follow_pace(context, seconds)
     assert llama_cpp.llama_n_threads(context) == 1
     assert llama_cpp.llama_n_threads_batch(context) == 2
-    text = llm("Once upon a time", max_tokens=12, temperature=0.0)["choices"][0]["text"]  # type: ignore[index]
+    text = llm("Once upon a time", max_tokens=12, temperature=0.0)["choices"][0]["text"]
     assert text == expected
     llm.close()

@@ -67,7 +67,7 @@ class Experts(torch.autograd.Function):
         return out[back].view(-1, used, x.shape[1]).sum(1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         rows, scale, hidden, gate_up, down, back, token = ctx.saved_tensors
         out = gradient.to(rows.dtype)[token]
         active = torch.empty_like(hidden[:, : down.shape[2]])
