@@ -90,7 +90,7 @@ def test_a_conversation_and_what_can_be_done_with_it(chat: Terminal, tmp_path: P
     assert "the answer will be the same" in chat.say("/retry")
     assert kept(chat) == [question, answer]
     chat.say("/set temperature 1.5")
-    answers = {(chat.say("/retry"), kept(chat)[1])[1] for _ in range(3)}
+    answers = {(chat.say("/retry"), kept(chat)[1])[1] for _ in range(12)}  # one greeting is likely even at that
     assert len(answers) > 1, "each has a seed of its own"
     chat.say("/set temperature 0")
     chat.say("Thank you!")
