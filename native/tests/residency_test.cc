@@ -20,6 +20,8 @@ struct UseRecord {
   double time;
 };
 
+const auto kNothing = [](uint32_t) {};
+
 double decayed_value(const std::vector<UseRecord>& uses, double now, double half_life) {
   double sum = 0;
   for (const UseRecord& use : uses) sum += use.weight * std::exp2(-(now - use.time) / half_life);
@@ -54,28 +56,43 @@ TEST(Popularity, UnusedPlanesAreWorthLeast) {
   for (const Ranking ranking : {Ranking::kDecayed, Ranking::kRecency, Ranking::kFrequency}) {
     Popularity popularity(2, ranking, 10);
     EXPECT_EQ(popularity.size(), 2u);
-    popularity.touch(1, 1e-6, 0);
+    popularity.touch(1, 1e-6, 0, kNothing);
     EXPECT_LT(popularity.key(0), popularity.key(1));
   }
 }
 
-TEST(Popularity, DecayedKeysOrderPlanesAsTheSumOverAllUsesDoes) {
+TEST(Popularity, DecayedKeysOrderPlanesAsTheSumOverAllUsesDoesWithRecentOnesCountedMore) {
   constexpr uint32_t kPlanes = 12;
   for (const double half_life : {0.5, 8.0, 256.0, 1e6}) {
     std::mt19937 random(31);
     Popularity popularity(kPlanes, Ranking::kDecayed, half_life);
     std::vector<std::vector<UseRecord>> uses(kPlanes);
+    std::vector<uint64_t> batch_of(kPlanes, 0);
     double now = 0;
+    uint64_t batch = 0;
+    const auto value = [&](uint32_t plane) {
+      const double sum = decayed_value(uses[plane], now, half_life);
+      if (uses[plane].empty() || batch_of[plane] + Popularity::kRecentBatches < batch) return sum;
+      return sum + Popularity::kRecentWeight * decayed_value({uses[plane].back()}, now, half_life);
+    };
     for (int step = 0; step < 400; ++step) {
-      now += random() % 3;
+      const double passed = random() % 3;
+      if (passed > 0) ++batch;
+      now += passed;
       const uint32_t plane = random() % kPlanes;
       const double weight = 1 + random() % 20;
       uses[plane].push_back({weight, now});
-      popularity.touch(plane, weight, now);
+      batch_of[plane] = batch;
+      std::vector<double> before(kPlanes);
+      for (uint32_t p = 0; p < kPlanes; ++p) before[p] = popularity.key(p);
+      std::vector<uint32_t> lowered{plane};
+      popularity.touch(plane, weight, now, [&](uint32_t p) { lowered.push_back(p); });
       for (uint32_t a = 0; a < kPlanes; ++a) {
+        if (std::find(lowered.begin(), lowered.end(), a) == lowered.end()) {
+          ASSERT_EQ(before[a], popularity.key(a));
+        }
         for (uint32_t b = a + 1; b < kPlanes; ++b) {
-          const double va = decayed_value(uses[a], now, half_life);
-          const double vb = decayed_value(uses[b], now, half_life);
+          const double va = value(a), vb = value(b);
           if (std::abs(va - vb) <= 1e-9 * std::max(va, vb)) continue;  // a tie, or both forgotten
           ASSERT_EQ(va < vb, popularity.key(a) < popularity.key(b)) << "half-life " << half_life << " step " << step;
         }
@@ -85,17 +102,22 @@ TEST(Popularity, DecayedKeysOrderPlanesAsTheSumOverAllUsesDoes) {
 }
 
 TEST(Popularity, DecayedKeyIsTheLogarithmOfTheValue) {
-  Popularity popularity(1, Ranking::kDecayed, 100);
-  popularity.touch(0, 3, 50);
-  popularity.touch(0, 5, 150);
+  Popularity popularity(2, Ranking::kDecayed, 100);
+  popularity.touch(0, 3, 50, kNothing);
+  popularity.touch(0, 5, 150, kNothing);
+  EXPECT_NEAR(popularity.key(0), std::log2(3 * 0.5 + 5 + 8 * 5) + 150.0 / 100, 1e-12);
+  for (const double now : {200.0, 220.0, 221.0}) {
+    EXPECT_NEAR(popularity.key(0), std::log2(3 * 0.5 + 5 + 8 * 5) + 150.0 / 100, 1e-12) << now;
+    popularity.touch(1, 1, now, kNothing);
+  }
   EXPECT_NEAR(popularity.key(0), std::log2(3 * 0.5 + 5) + 150.0 / 100, 1e-12);
 }
 
 TEST(Popularity, StaysFiniteAfterManyTokensAndLongPauses) {
   Popularity popularity(2, Ranking::kDecayed, 1);
   for (double now = 0; now < 1e9; now = now * 10 + 1) {
-    popularity.touch(0, 1000, now);
-    popularity.touch(1, 1, now + 0.5);
+    popularity.touch(0, 1000, now, kNothing);
+    popularity.touch(1, 1, now + 0.5, kNothing);
     ASSERT_TRUE(std::isfinite(popularity.key(0)));
     ASSERT_TRUE(std::isfinite(popularity.key(1)));
     ASSERT_GT(popularity.key(0), popularity.key(1));
@@ -106,10 +128,10 @@ TEST(Popularity, RecencyAndFrequencyRankByLastUseAndTotalWeight) {
   Popularity recency(3, Ranking::kRecency, 1);
   Popularity frequency(3, Ranking::kFrequency, 1);
   for (Popularity* popularity : {&recency, &frequency}) {
-    popularity->touch(0, 2, 1);
-    popularity->touch(1, 9, 2);
-    popularity->touch(2, 4, 3);
-    popularity->touch(0, 3, 4);
+    popularity->touch(0, 2, 1, kNothing);
+    popularity->touch(1, 9, 2, kNothing);
+    popularity->touch(2, 4, 3, kNothing);
+    popularity->touch(0, 3, 4, kNothing);
   }
   EXPECT_LT(recency.key(1), recency.key(2));
   EXPECT_LT(recency.key(2), recency.key(0));

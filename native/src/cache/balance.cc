@@ -14,8 +14,9 @@ constexpr double kWorthMoving = 1;
 }  // namespace
 
 void PlaneCache::count_use(uint32_t plane, double weight, double now) {
-  _popularity.touch(plane, weight, _settings.ranking == Ranking::kRecency ? ++_touches : now);
-  _evictable[_arena.class_of(plane)].update(plane, _popularity.key(plane));
+  const auto rank = [this](uint32_t p) { _evictable[_arena.class_of(p)].update(p, _popularity.key(p)); };
+  _popularity.touch(plane, weight, _settings.ranking == Ranking::kRecency ? ++_touches : now, rank);
+  rank(plane);
 }
 
 void PlaneCache::touch(const std::vector<PlaneUse>& uses, double now) {

@@ -70,11 +70,12 @@ class PlaneReplay {
   void touch(const RoutingEvent& event, const std::vector<ExpertBits>& experts, double now) {
     double sum = 0;
     for (const ExpertBits& e : experts) sum += e.hotness;
+    const auto rank = [this](uint32_t p) { _resident.update(p, _popularity.key(p)); };
     for (size_t i = 0; i < experts.size(); ++i) {
       for (uint32_t level = 0; level < experts[i].planes; ++level) {
         const uint32_t p = plane(event.group, experts[i].expert, level);
-        _popularity.touch(p, keeping_weight(experts[i], level, _wanted[i], event.rows[i], _target * sum), now);
-        _resident.update(p, _popularity.key(p));
+        _popularity.touch(p, keeping_weight(experts[i], level, _wanted[i], event.rows[i], _target * sum), now, rank);
+        rank(p);
       }
     }
   }
@@ -141,6 +142,7 @@ ReplayResult replay(const std::vector<RoutingEvent>& events, const std::vector<u
   for (size_t g = 0; g < experts_per_group.size(); ++g) first[g + 1] = first[g] + experts_per_group[g];
   Popularity popularity(first.back(), ranking, half_life);
   EvictionHeap resident(first.back());
+  const auto rank = [&](uint32_t plane) { resident.update(plane, popularity.key(plane)); };
   ReplayResult result;
   double tokens = 0;
   uint64_t order = 0;
@@ -152,9 +154,9 @@ ReplayResult replay(const std::vector<RoutingEvent>& events, const std::vector<u
       const uint32_t plane = first[event.group] + event.experts[k];
       const bool hit = resident.contains(plane);
       if (counted) ++(hit ? result.hits : result.misses);
-      popularity.touch(plane, event.rows[k], ranking == Ranking::kRecency ? static_cast<double>(++order) : tokens);
+      popularity.touch(plane, event.rows[k], ranking == Ranking::kRecency ? static_cast<double>(++order) : tokens, rank);
       if (hit) {
-        resident.update(plane, popularity.key(plane));
+        rank(plane);
       } else if (capacity > 0) {
         if (resident.size() == capacity) resident.remove(resident.lowest());
         resident.push(plane, popularity.key(plane));

@@ -5,6 +5,11 @@
 #include <stdexcept>
 
 namespace edgemoe {
+namespace {
+
+constexpr double kNever = -std::numeric_limits<double>::infinity();
+
+}  // namespace
 
 Ranking ranking_from_name(const std::string& name) {
   if (name == "decayed") return Ranking::kDecayed;
@@ -14,25 +19,28 @@ Ranking ranking_from_name(const std::string& name) {
 }
 
 Popularity::Popularity(size_t planes, Ranking ranking, double half_life)
-    : _ranking(ranking), _half_life(half_life), _keys(planes, -std::numeric_limits<double>::infinity()) {
+    : _ranking(ranking), _half_life(half_life), _keys(planes, kNever), _lasting(planes, kNever), _used(planes, 0) {
   if (!(half_life > 0)) throw std::invalid_argument("the half-life must be a positive number of tokens");
 }
 
-void Popularity::touch(uint32_t plane, double weight, double now) {
+void Popularity::count(uint32_t plane, double weight, double now) {
   double& key = _keys[plane];
-  switch (_ranking) {
-    case Ranking::kRecency:
-      key = now;
-      break;
-    case Ranking::kFrequency:
-      key = std::isinf(key) ? weight : key + weight;
-      break;
-    case Ranking::kDecayed: {
-      const double shift = now / _half_life;
-      key = std::log2(std::exp2(key - shift) + weight) + shift;
-      break;
-    }
-  }
+  key = _ranking == Ranking::kRecency ? now : std::isinf(key) ? weight : key + weight;
+}
+
+void Popularity::count_recent(uint32_t plane, double weight) {
+  const double shift = _now / _half_life;
+  const double value = std::exp2(_lasting[plane] - shift) + weight;
+  _lasting[plane] = std::log2(value) + shift;
+  _keys[plane] = std::log2(value + kRecentWeight * weight) + shift;
+  _used[plane] = _batch;
+  _recent.push_back({plane, _batch});
+}
+
+bool Popularity::forget_recent(const Recent& use) {
+  if (_used[use.plane] != use.batch) return false;
+  _keys[use.plane] = _lasting[use.plane];
+  return true;
 }
 
 void EvictionHeap::place(size_t index, Entry entry) {
