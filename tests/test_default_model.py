@@ -48,13 +48,13 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_only_sources_without_conditions_are_trained_on(tool: ModuleType, texts: Path) -> None:
-    found = tool.load_training(texts)
+    found = tool.load_training([texts, texts])
     assert len(found) == 4 * len(HEROES)
     assert not any("miser" in text for text in found)
     lonely = texts.with_name("fables.jsonl")
     lonely.write_text(json.dumps({"src": "fables", "text": "A greedy miser."}) + "\n")
     with pytest.raises(ValueError, match="no story of the sources tinystories"):
-        tool.load_training(lonely)
+        tool.load_training([lonely])
 
 
 def test_a_story_says_what_it_is_about(tool: ModuleType) -> None:
@@ -82,7 +82,7 @@ def test_forms_of_words(tool: ModuleType, word: str, text: str, found: bool) -> 
 
 def test_dialogues_ask_for_what_they_answer(tool: ModuleType, texts: Path) -> None:
     dialogues, evaluate = (sys.modules[f"default_model.{name}"] for name in ("dialogues", "evaluate"))
-    stories = tool.read_stories(tool.load_training(texts))
+    stories = tool.read_stories(tool.load_training([texts, texts]))
     writer = dialogues.Writer(stories, random.Random(3))
     drawn = [writer.draw(story) for story in stories * 20]
     for dialogue in drawn:

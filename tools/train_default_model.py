@@ -1,6 +1,6 @@
 """Trains the model that comes with edgemoe, and writes it as a GGUF file that llama.cpp was seen to compute alike.
 
-    python tools/train_default_model.py ../shared/data/text/train.jsonl.xz -o edgemoe-stories-f16.gguf
+    python tools/train_default_model.py ../shared/data/text/train.jsonl.xz more.jsonl -o edgemoe-stories-f16.gguf
 
 Needs the extra "train" (PyTorch, tokenizers); a GPU is used where there is one. The work folder keeps the tokenizer,
 the windows of tokens and a checkpoint: the same command goes on where it was stopped. The pack is made of the file with
@@ -10,6 +10,7 @@ tools/make_default_model.py, the figures with tools/evaluate_default_model.py.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
-@click.argument("texts", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("texts", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=FILE, required=True, help="The GGUF file; it is replaced if it exists.")
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Kept between calls.  [default: OUTPUT.work]"
@@ -41,7 +42,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--dropout", type=float, default=Plan.dropout, show_default=True)
 @click.option("--compile/--no-compile", "compiled", default=True, help="Faster steps, a later start.")
 def main(
-    texts: Path, output: Path, work: Path | None, steps: int, seed: int, minutes: float | None, layers: int,
+    texts: tuple[Path, ...], output: Path, work: Path | None, steps: int, seed: int, minutes: float | None, layers: int,
     context: int, vocabulary: int, dropout: float, compiled: bool,
 ) -> None:  # fmt: skip
     work = work or output.with_suffix(".work")
@@ -63,7 +64,7 @@ def main(
     click.echo(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
-def prepare(texts: Path, work: Path, shape: Shape, plan: Plan) -> Tokenizer:
+def prepare(texts: Sequence[Path], work: Path, shape: Shape, plan: Plan) -> Tokenizer:
     """The tokenizer and the windows of the run, made unless the work folder has them."""
     tokenizer_path, windows = work / "tokenizer.json", work / "windows.npz"
     if windows.exists():

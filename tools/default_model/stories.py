@@ -7,7 +7,7 @@ import json
 import lzma
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,16 +138,16 @@ def read_records(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def load_training(path: Path) -> list[str]:
-    """Texts of a file of records whose source allows it, without those that repeat a sentence.
+def load_training(paths: Sequence[Path]) -> list[str]:
+    """Texts of files of records whose source allows it, each once, without those that repeat a sentence.
 
     Raises:
         ValueError: when none of the lines is of such a source.
     """
-    records = read_records(path)
-    texts = [str(record["text"]).strip() for record in records if record.get("src") in SOURCES]
+    records = [record for path in paths for record in read_records(path)]
+    texts = dict.fromkeys(str(record["text"]).strip() for record in records if record.get("src") in SOURCES)
     if not texts:
-        raise ValueError(f"{path} has no story of the sources {', '.join(SOURCES)}")
+        raise ValueError(f"{', '.join(map(str, paths))}: no story of the sources {', '.join(SOURCES)}")
     return [text for text in texts if not repeats_itself(text)]
 
 
