@@ -104,6 +104,7 @@ def test_a_model_that_is_none_is_one_line(tmp_path: Path) -> None:
         (["--host", "0.0.0.0"], "can be reached by others: set an --api-key"),
         (["--host", "example.invalid"], "can be reached by others"),
         (["--config", __file__], "--config means nothing without --route"),
+        (["--local-only"], "--local-only means nothing without --route"),
         (["--route", "--quality", "fast"], "--quality is of one model"),
         (["--keep-alive", "soon"], "'soon' is no time: use 30s, 5m, 1h or never"),
         (["--parallel", "0"], "parallel"),

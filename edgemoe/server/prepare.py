@@ -16,8 +16,8 @@ from edgemoe.server.grammar import grammar_of
 from edgemoe.server.reply import Progress
 from edgemoe.server.requests import DEFAULTS, Request, Sampling
 from edgemoe.server.sampling import Sampler, fresh_seed
-from edgemoe.server.thoughts import ThoughtReader
-from edgemoe.server.tools import ToolReader, forced, told
+from edgemoe.server.thoughts import ThoughtReader, told_to_think
+from edgemoe.server.tools import END, ToolReader, forced, told
 from edgemoe.thinking import opened_by
 
 _SAMPLING = {field.name for field in fields(Sampling)}
@@ -42,6 +42,8 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
     elif request.schema is not None:
         schema = request.schema
     tokens, ends = _prompt(llm, request)
+    if request.tools and not request.parallel:
+        ends = [*ends, END]
     if request.messages and schema is None:  # a form leaves no room for thoughts
         readers.insert(0, ThoughtReader(opened_by(llm, tokens)))
     limit = min(ctx, request.ctx or ctx)
@@ -87,7 +89,7 @@ def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
     if tools and "tools" not in llm.metadata.get("tokenizer.chat_template", ""):
         messages, tools = told(messages, tools["tools"]), {}
     try:
-        rendered = render(llm, messages, **tools)
+        rendered = render(told_to_think(llm, request.thinking), messages, **tools)
     except ModelError as error:
         raise RequestError(str(error), param="messages") from error
     return rendered.tokens, rendered.stop

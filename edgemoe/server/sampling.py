@@ -16,7 +16,7 @@ from edgemoe.server.requests import Sampling
 
 Row = npt.NDArray[np.single]
 
-_LAST_TOKENS = 64  # that penalties look at: llama-cpp-python's default
+_ALL_TOKENS = 1 << 17  # more than any answer has
 _CANDIDATE = np.dtype([("id", np.intc), ("logit", np.single), ("p", np.single)], align=True)
 
 
@@ -39,7 +39,7 @@ class Sampler:
             chain.add_logit_bias(n_vocab, {token: b for token, b in sampling.logit_bias.items() if token < n_vocab})
         chain.add_penalties(
             n_vocab,
-            _LAST_TOKENS,
+            sampling.repeat_last_n if sampling.repeat_last_n >= 0 else _ALL_TOKENS,
             sampling.repeat_penalty,
             sampling.frequency_penalty,
             sampling.presence_penalty,
@@ -48,6 +48,8 @@ class Sampler:
             chain.add_greedy()
             return
         chain.add_top_k(sampling.top_k)
+        if sampling.typical_p < 1:
+            chain.add_typical(sampling.typical_p)
         chain.add_top_p(sampling.top_p)
         chain.add_min_p(sampling.min_p)
         chain.add_temp(sampling.temperature)

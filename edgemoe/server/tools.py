@@ -32,6 +32,26 @@ def told(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> lis
     return [{"role": "system", "content": text}, *messages]
 
 
+def check(request: Request) -> None:
+    """Raises RequestError where tools, choice and form exclude each other."""
+    if not request.tools and request.tool not in ("auto", "none"):
+        wanted = "required" if request.tool == "any" else request.tool
+        raise RequestError(f"tool_choice: {wanted!r} needs tools: send them, or leave it out", param="tool_choice")
+    if request.tools and request.tool == "auto" and request.schema is not None:
+        raise RequestError(
+            "tools: an answer cannot both have a form and be a call that the model may choose: leave out one of them, "
+            "or set tool_choice",
+            param="tools",
+        )
+    if request.tool == "auto" and (strict := [t for t in request.tools if t["function"].get("strict")]):
+        name = strict[0]["function"]["name"]
+        raise RequestError(
+            f"tools: {name!r} is strict, which only a call that is asked for can be: set tool_choice to 'required' or "
+            "to its name, or leave out strict",
+            param="tools",
+        )
+
+
 def forced(request: Request) -> tuple[str | None, Mapping[str, Any] | None]:
     """What the request makes the model answer with, if it names a tool or wants one of them called.
 
