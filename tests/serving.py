@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,14 @@ def serving(api_key: str | None = None, limits: Limits = DEFAULT, **settings: An
         server.should_exit = True
         thread.join()
         bound.close()
+
+
+@contextmanager
+def connected(server: Running) -> Iterator[socket.socket]:
+    """A connection, for what no client sends."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with closing(socket.create_connection((host, int(port)), timeout=30)) as connection:
+        yield connection
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemoe.assistant.models import Models
 from edgemoe.config import LocalModel
@@ -20,6 +20,10 @@ from edgemoe.experts.stats import Stats
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
+from edgemoe.server.limits import BODIES_IN_MEMORY
+
+if TYPE_CHECKING:
+    from edgemoe.llama import Llama
 
 logger = logging.getLogger("edgemoe.server")
 
@@ -127,7 +131,7 @@ class SharedModels(Models):
         lengths = [model.ctx] if model.ctx else usual_lengths(path)
         for ctx in lengths:
             try:
-                llm = Llama(path, n_ctx=ctx * self._parallel, **options)
+                llm = self._opened(Llama, path, n_ctx=ctx * self._parallel, **options)
                 break
             except BudgetError:
                 if ctx == lengths[-1]:
@@ -140,6 +144,21 @@ class SharedModels(Models):
         except BaseException:
             llm.close()
             raise
+
+    @staticmethod
+    def _opened(kind: type[Llama], path: Path, **options: Any) -> Llama:
+        """A model whose experts leave memory to what requests send.
+
+        Raises:
+            BudgetError: the budget is too small for both.
+        """
+        llm = kind(path, **options)
+        try:
+            llm._residence.loans.lend("what requests send", BODIES_IN_MEMORY)
+        except BaseException:
+            llm.close()
+            raise
+        return llm
 
 
 def _counted(stats: Stats) -> Counter[str]:
