@@ -15,7 +15,7 @@ import pytest
 from edgemoe.server.limits import Limits
 from serving import Running, connected, serving, until
 
-LIMITS = Limits(connections=6, headers=1.0, body=1.0, stalled=1.0, linger=1.0, largest=1 << 20, bodies=3 << 19)
+LIMITS = Limits(connections=6, headers=1.0, body=1.0, stalled=1.0, linger=1.0, largest=1 << 20, bodies=6 << 20)
 JSON = {"content-type": "application/json"}
 PATHS = ("/v1/chat/completions", "/v1/messages", "/api/chat")
 

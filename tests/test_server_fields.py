@@ -6,7 +6,9 @@ here it is shown that its value is looked at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -100,6 +102,14 @@ def test_unknown_fields_are_named(both: Running, api: Api) -> None:
         assert answer.status_code == 400
         begin, given, end = message_of(answer).partition(" was given, and there is no such field: ")
         assert (begin.rstrip("."), bool(given), end) == (f"{name}: {value!r}"[: len(name) + 59], True, hint)
+
+
+def test_the_documentation_lists_them_all() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "server.md").read_text()
+    for api in ALL:
+        [row] = re.findall(rf"^\| `{named(api)}` \|(.*)\|(.*)\|(.*)\|$", text, re.MULTILINE)
+        for cell, listed in zip(row, (api.honoured, api.accepted, api.refused), strict=True):
+            assert sorted(re.findall(r"`(\w+)`", cell)) == sorted(listed), api.path
 
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"

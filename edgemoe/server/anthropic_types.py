@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
-from edgemoe.server.fields import Accepted, Name, Nothing, Number, Refused, Strict, TopK, TopP, wrong
+from edgemoe.server.fields import MOST_MESSAGES, Accepted, Name, Nothing, Number, Refused, Strict, TopK, TopP, wrong
 
 _CACHE = Accepted("what was computed is kept by itself")
 _OWN_TOOLS = Refused("only tools that you run yourself, of the type 'custom', can be offered")
@@ -145,7 +145,7 @@ class CountRequest(Strict):
     """The body of /v1/messages/count_tokens."""
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)]
     system: str | list[Text] | None = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None

@@ -73,6 +73,11 @@ def _handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # what FastAPI says of a body that json.loads could not even refuse
+            deep = RequestError(
+                "the body cannot be read as JSON: it is nested too deeply, or its characters are no UTF-8"
+            )
+            return error_response(request.url.path, deep)
         kinds = {404: NotFound, 405: WrongMethod}
         found = kinds.get(error.status_code, RequestError)(f"{request.method} {request.url.path}: {error.detail}")
         response = error_response(request.url.path, found)

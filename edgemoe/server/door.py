@@ -18,7 +18,7 @@ from edgemoe.server.errors import (
     Unavailable,
     WrongEncoding,
 )
-from edgemoe.server.limits import Limits
+from edgemoe.server.limits import Limits, weight
 from edgemoe.server.protocol import CROWDED, Refuse
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -40,7 +40,7 @@ class Door:
         self._app, self._limits, self._refuse = app, limits, refuse
         self._key = api_key.encode() if api_key else None
         self._hosts = frozenset((*LOOPBACK, *hosts))
-        self._held = 0  # bytes of bodies
+        self._held = 0  # bytes that bodies take
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -57,7 +57,7 @@ class Door:
                 return
             await self._app(scope, body.replayed(receive), send)
         finally:
-            self._held -= body.size
+            self._held -= body.weight
 
     def _wrong(self, scope: Scope, headers: Headers) -> RequestError | None:
         """What is wrong before the body is there."""
@@ -96,9 +96,12 @@ class Door:
             self._held += body.add(message)
             if body.size > limits.largest:
                 return self._too_large()
+            if body.values > limits.values:
+                told = f"the body has more than {limits.values} commas, colons and brackets"
+                return TooLarge(f"{told}: send less at a time")
             if self._held > limits.bodies:
-                held = f"requests that are under way hold {limits.bodies >> 20} MiB"
-                return Unavailable(f"{held}, and this server takes no more: send it again later", retry_after=1)
+                held = f"requests that are under way take {limits.bodies >> 20} MiB"
+                return Unavailable(f"{held}, and this server has no more: send it again later", retry_after=1)
         return None
 
     def _too_large(self) -> RequestError:
@@ -110,16 +113,23 @@ class _Body:
 
     def __init__(self) -> None:
         self.size = 0
+        self.values = 0
+        """At least as many as the JSON has."""
+        self.weight = 0
         self.complete = False
         self._parts: list[bytes] = []
 
     def add(self, message: Message) -> int:
-        """Takes a part; returns its size."""
+        """Takes a part; returns its weight."""
         part: bytes = message.get("body", b"")
         self._parts.append(part)
+        values = sum(map(part.count, (b",", b":", b"[", b"{")))
+        more = weight(len(part), values)
         self.size += len(part)
+        self.values += values
+        self.weight += more
         self.complete = not message.get("more_body", False)
-        return len(part)
+        return more
 
     def replayed(self, receive: Receive) -> Receive:
         """What gives the body again, once, and then what else comes."""

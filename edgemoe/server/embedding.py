@@ -13,6 +13,7 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.packs.summary import open_model
 from edgemoe.server.errors import RequestError, TooLong
 from edgemoe.server.snapshot import ModelState
+from edgemoe.server.tokens import Tokenizer
 
 if TYPE_CHECKING:
     from edgemoe.llama import Llama
@@ -79,7 +80,7 @@ class Embedder:
 
     def _within(self, text: str, limit: int, truncate: bool) -> str:
         """`text`, or what its first `limit` tokens say."""
-        tokens = self.llm.tokenize(text.encode("utf-8", "replace"))
+        tokens = Tokenizer(self.llm, self.llm.n_batch, "input").tokenize(text.encode("utf-8", "replace"))
         if not tokens:
             raise RequestError("a text is empty", param="input")
         if len(tokens) <= limit:

@@ -102,6 +102,9 @@ def _half(value: Any) -> str | None:
     return None
 
 
+MOST_MESSAGES = 4096
+
+
 class Function(Strict):
     """A function that may be called; `parameters` is a JSON schema. Arguments of a `strict` one have it for certain."""
 

@@ -18,7 +18,8 @@ class Limits:
         stalled: for which a client may read nothing of what waits for it.
         linger: for which the rest of a body is dropped whose request is answered already.
         largest: one body.
-        bodies: all bodies of requests that are not answered yet; not less than `largest`.
+        values: commas, colons and opening brackets in one body.
+        bodies: memory of all bodies of requests that are not answered yet, see `weight`.
     """
 
     connections: int = 512
@@ -26,11 +27,14 @@ class Limits:
     body: float = 60.0
     stalled: float = 60.0
     linger: float = 2.0
-    largest: int = 8 * _MIB
-    bodies: int = 16 * _MIB
+    largest: int = 4 * _MIB
+    values: int = 1 << 16
+    bodies: int = 32 * _MIB
 
 
 DEFAULT = Limits()
 
-BODIES_IN_MEMORY = 2 * DEFAULT.bodies
-"""Bytes that a loaded model leaves to bodies, as they came and as they were read."""
+
+def weight(size: int, values: int) -> int:
+    """Bytes that a body takes while it is answered: as it came and in copies, and what Python makes of its values."""
+    return 4 * size + 200 * values

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgemoe.assistant.models import Models
+from edgemoe.budget import MIB
 from edgemoe.config import LocalModel
 from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
@@ -20,7 +21,8 @@ from edgemoe.experts.stats import Stats
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
-from edgemoe.server.limits import BODIES_IN_MEMORY
+from edgemoe.server.limits import DEFAULT
+from edgemoe.sizes import format_size
 
 if TYPE_CHECKING:
     from edgemoe.llama import Llama
@@ -131,11 +133,12 @@ class SharedModels(Models):
         lengths = [model.ctx] if model.ctx else usual_lengths(path)
         for ctx in lengths:
             try:
-                llm = self._opened(Llama, path, n_ctx=ctx * self._parallel, **options)
+                llm = Llama(path, n_ctx=ctx * self._parallel, **options)
                 break
             except BudgetError:
                 if ctx == lengths[-1]:
                     raise
+        _set_aside(llm)
         for note in llm.notes:
             logger.warning("%s", note)
         use_own_template(llm)
@@ -145,20 +148,19 @@ class SharedModels(Models):
             llm.close()
             raise
 
-    @staticmethod
-    def _opened(kind: type[Llama], path: Path, **options: Any) -> Llama:
-        """A model whose experts leave memory to what requests send.
 
-        Raises:
-            BudgetError: the budget is too small for both.
-        """
-        llm = kind(path, **options)
+def _set_aside(llm: Llama) -> None:
+    """The experts leave memory to what requests send: all that the server takes of it, or as much as the budget has."""
+    size = DEFAULT.bodies
+    while size >= MIB:
         try:
-            llm._residence.loans.lend("what requests send", BODIES_IN_MEMORY)
-        except BaseException:
-            llm.close()
-            raise
-        return llm
+            llm._residence.loans.lend("what requests send", size)
+            break
+        except BudgetError:
+            size //= 2
+    if size < DEFAULT.bodies:
+        message = "the budget has %s for what requests send, which may take %s: they may exceed it"
+        logger.warning(message, format_size(size if size >= MIB else 0), format_size(DEFAULT.bodies))
 
 
 def _counted(stats: Stats) -> Counter[str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from edgemoe.server.fields import Accepted, Drawing, Function, Nothing, Number, Refused, Strict, wrong
+from edgemoe.server.fields import MOST_MESSAGES, Accepted, Drawing, Function, Nothing, Number, Refused, Strict, wrong
 
 Signed = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 
@@ -116,7 +116,7 @@ class AskRequest(Strict):
 class ChatRequest(AskRequest):
     """The body of /api/chat. Without messages the model is loaded, or unloaded where `keep_alive` is 0."""
 
-    messages: list[Message] | None = None
+    messages: Annotated[list[Message], Field(max_length=MOST_MESSAGES)] | None = None
     tools: list[Tool] | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from edgemoe.server.fields import Accepted, Drawing, Function, Nothing, Number, Refused, Strict, wrong
+from edgemoe.server.fields import MOST_MESSAGES, Accepted, Drawing, Function, Nothing, Number, Refused, Strict, wrong
 
 MOST_CHOICES = 16
 
@@ -134,7 +134,7 @@ class SampledRequest(Drawing):
 class ChatRequest(SampledRequest):
     """The body of /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None

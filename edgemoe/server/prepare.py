@@ -17,6 +17,7 @@ from edgemoe.server.reply import Progress
 from edgemoe.server.requests import DEFAULTS, Request, Sampling
 from edgemoe.server.sampling import Sampler, fresh_seed
 from edgemoe.server.thoughts import ThoughtReader, told_to_think
+from edgemoe.server.tokens import Tokenizer
 from edgemoe.server.tools import END, ToolReader, forced, told
 from edgemoe.thinking import opened_by
 
@@ -41,7 +42,7 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
         readers.append(ToolReader(name, whole=schema is not None))
     elif request.schema is not None:
         schema = request.schema
-    tokens, ends = _prompt(llm, request)
+    tokens, ends = _prompt(llm, request, ctx)
     if request.tools and not request.parallel:
         ends = [*ends, END]
     if request.messages and schema is None:  # a form leaves no room for thoughts
@@ -71,13 +72,15 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
     ), readers
 
 
-def count(llm: Any, request: Request) -> int:
-    """Tokens of the prompt."""
-    return len(_prompt(llm, request)[0])
+def count(llm: Any, request: Request, ctx: int) -> int:
+    """Tokens of the prompt. Raises TooLong where they are far more than `ctx`."""
+    return len(_prompt(llm, request, ctx)[0])
 
 
-def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
+def _prompt(llm: Any, request: Request, ctx: int) -> tuple[list[int], list[str]]:
     """Its tokens, and what ends an answer to it."""
+    llm = Tokenizer(llm, ctx, "messages" if request.messages else "prompt")
+    llm.check(sum(map(_length, request.messages)))  # before a template makes copies of it
     if isinstance(request.prompt, tuple):
         return list(request.prompt), []
     if request.prompt is not None:
@@ -93,6 +96,11 @@ def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
     except ModelError as error:
         raise RequestError(str(error), param="messages") from error
     return rendered.tokens, rendered.stop
+
+
+def _length(message: Message) -> int:
+    content = message.get("content") or ""
+    return len(content) if isinstance(content, str) else sum(len(part.get("text") or "") for part in content)
 
 
 def _for_template(message: Message) -> Message:

@@ -213,7 +213,7 @@ class Service:
         name = self.resolve(request.model)
         hosted, give_back = await self.take_llm(next(iter(self.settings.models)) if name == AUTO else name)
         try:
-            return await self.in_thread(lambda: count(hosted.llm, request))
+            return await self.in_thread(lambda: count(hosted.llm, request, hosted.engine.ctx))
         finally:
             give_back()
 
