@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgemoe import Llama
 from edgemoe.config import LocalModel
 from edgemoe.server.prepare import prepare
 from edgemoe.server.requests import Request
+from edgemoe.server.vocabulary import Vocabulary
 from serving import MODEL, PROMPT, Running, said, serving
 
 GREEDY: dict[str, Any] = {"temperature": 0, "num_predict": 48}
@@ -59,6 +61,36 @@ def test_one_call_at_the_most(llm: Llama) -> None:
     several, _ = prepare(llm, request, 512, {})
     one, _ = prepare(llm, Request(messages=tuple(said(PROMPT)), tools=(FUNCTION,), parallel=False), 512, {})
     assert {*one.ends} - {*several.ends} == {"</tool_call>"}
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("begin", ["<tool_call>", "Well. <tool_call>\n", 'So <tool_call>{"na'])
+def test_calls_of_strict_functions_have_their_schema(llm: Llama, begin: str, parallel: bool) -> None:
+    """The small model calls nothing by itself: it is made to begin, and then draws whatever it likes."""
+    schema = {"type": "object", "properties": {"x": {"enum": ["red", "blue"]}}, "required": ["x"]}
+    strict = {"type": "function", "function": {"name": "paint", "parameters": schema, "strict": True}}
+    asked = Request(messages=tuple(said(PROMPT)), tools=(strict,), parallel=parallel)
+    job, _ = prepare(llm, asked, 512, {})
+    pieces, chance, text = Vocabulary(llm), np.random.default_rng(1), b""
+    wanted = llm.tokenize(begin.encode(), add_bos=False)
+    while not text.endswith(b"</tool_call>") and len(text) < 4000:
+        row = chance.normal(size=llm.n_vocab()).astype(np.single)
+        if wanted:
+            row[wanted.pop(0)] = 1000
+        text += pieces.piece(job.sampler.draw(row))
+    free, _, call = text.decode().partition("<tool_call>")
+    assert free == begin.partition("<tool_call>")[0]
+    found = json.loads(call.removesuffix("</tool_call>"))
+    assert found["name"] == "paint"
+    assert found["arguments"]["x"] in ("red", "blue")
+    job.sampler.close()
+
+
+def test_strict_functions_may_be_left_alone(server: Running) -> None:
+    strict = {"type": "function", "function": {"name": "paint", "parameters": {"type": "object"}, "strict": True}}
+    got = server.openai.chat.completions.create(model=MODEL, messages=said(PROMPT), tools=[strict], max_tokens=8)
+    assert got.choices[0].message.content
+    assert not got.choices[0].message.tool_calls
 
 
 @pytest.fixture(scope="module")

@@ -129,7 +129,6 @@ RESULT = {"type": "tool_result", "tool_use_id": "1", "content": "noon"}
             "tool_choice.type: 'allowed_tools'",
         ),
         (CHAT, {"tools": [FUNCTION], "response_format": {"type": "json_object"}}, "tools: an answer cannot both"),
-        (CHAT, {"tools": [{**FUNCTION, "function": {"name": "f", "strict": True}}]}, "tools: 'f' is strict"),
         (CHAT, {"response_format": {"type": "text", "schema": {}}}, "response_format.schema: the type 'text' has none"),
         (
             CHAT,

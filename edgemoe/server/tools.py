@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgemoe.conversation import Message
 from edgemoe.server.errors import RequestError
+from edgemoe.server.grammar import grammar_of
 from edgemoe.server.requests import Piece, Request, TokenLogprob, ToolCall
 
 BEGIN, END = "<tool_call>", "</tool_call>"
@@ -43,13 +45,22 @@ def check(request: Request) -> None:
             "or set tool_choice",
             param="tools",
         )
-    if request.tool == "auto" and (strict := [t for t in request.tools if t["function"].get("strict")]):
-        name = strict[0]["function"]["name"]
-        raise RequestError(
-            f"tools: {name!r} is strict, which only a call that is asked for can be: set tool_choice to 'required' or "
-            "to its name, or leave out strict",
-            param="tools",
-        )
+
+
+def strict_calls(request: Request) -> str | None:
+    """The grammar (GBNF) of what follows BEGIN in an answer, where the model may call functions that are strict."""
+    functions = [tool["function"] for tool in request.tools]
+    if request.tool != "auto" or not any(function.get("strict") for function in functions):
+        return None
+    schemas = [
+        _call_schema(function["name"], (function.get("parameters") or {}) if function.get("strict") else {})
+        for function in functions
+    ]
+    call = grammar_of({"anyOf": schemas} if len(schemas) > 1 else schemas[0])
+    named = re.sub(r"^root ::=", "one-call ::=", call, flags=re.MULTILINE)
+    block = f'[ \\n]? one-call [ \\n]? "{END}"'
+    more = f' ([ \\n]? "{BEGIN}" {block})*' if request.parallel else ""
+    return f"{named}\nroot ::= {block}{more}\n"
 
 
 def forced(request: Request) -> tuple[str | None, Mapping[str, Any] | None]:
