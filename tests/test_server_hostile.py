@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
@@ -157,3 +158,37 @@ def test_bodies_stay_inside_the_budget() -> None:
             assert {one.result().status_code for one in sent} <= {200, 400, 503}
         [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
         assert int(peak) >> 10 <= BUDGET
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "maxLength": 10**5},
+        {"type": "array", "items": {"type": "integer"}, "maxItems": 10**5},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 10**6},
+        {"type": "string", "pattern": "^" + "(" * 20000 + "a" + ")" * 20000 + "$"},
+        {"anyOf": [{"type": "string", "maxLength": 900}] * 300},
+    ],
+)
+def test_schemas_whose_grammar_would_end_the_process(brave: str, schema: Any) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    answer = httpx.post(f"{brave}{PATHS[0]}", content=chat(response_format=form), headers=JSON, timeout=60)
+    assert answer.status_code == 400
+    assert "schema" in answer.json()["error"]["message"]
+    ollama = httpx.post(f"{brave}/api/chat", json={"model": MODEL, "messages": said("x"), "format": schema}, timeout=60)
+    assert ollama.status_code == 400
+    assert httpx.get(f"{brave}/health", timeout=60).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def brave() -> Iterator[str]:
+    """The URL of a server that may end without ending the tests."""
+    with started() as (_, url):
+        yield url
+
+
+def test_the_longest_list_that_a_grammar_counts(server: Running) -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "maxItems": 900}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = chat(response_format=form, max_tokens=30)
+    assert httpx.post(f"{server.url}{PATHS[0]}", content=body, headers=JSON, timeout=60).status_code == 200
