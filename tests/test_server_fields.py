@@ -128,6 +128,7 @@ RESULT = {"type": "tool_result", "tool_use_id": "1", "content": "noon"}
             {"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools"}},
             "tool_choice.type: 'allowed_tools'",
         ),
+        (CHAT, {"tools": [FUNCTION, FUNCTION]}, "tools: there are two of the name 'f'"),
         (CHAT, {"tools": [FUNCTION], "response_format": {"type": "json_object"}}, "tools: an answer cannot both"),
         (CHAT, {"response_format": {"type": "text", "schema": {}}}, "response_format.schema: the type 'text' has none"),
         (

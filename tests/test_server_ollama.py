@@ -210,8 +210,9 @@ def test_keep_alive(server: Running) -> None:
     assert loaded.context_length == 512
     assert loaded.size > 0
     assert 5000 < loaded.expires_at.timestamp() - time.time() <= 5400
-    ask.chat(MODEL, said(PROMPT), options=OPTIONS, keep_alive=-1)
-    assert ask.ps().models[0].expires_at.year > 2200
+    for ever in (-1, 1e300):
+        ask.chat(MODEL, said(PROMPT), options=OPTIONS, keep_alive=ever)
+        assert ask.ps().models[0].expires_at.year > 2200
     got = ask.generate(MODEL, keep_alive=0)
     assert (got.done, got.done_reason) == (True, "unload")
     until(lambda: not server.service.loaded)

@@ -58,7 +58,7 @@ def loaded(service: Service, name: str) -> Loaded | None:
         size=hosted.stats().resident_bytes,
         digest=_digest(path),
         details=details(path),
-        expires_at=as_time(_FOREVER if expires is None else expires),
+        expires_at=as_time(_FOREVER if expires is None else min(expires, _FOREVER)),
         context_length=state.ctx or 0,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,9 @@ def told(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> lis
 
 def check(request: Request) -> None:
     """Raises RequestError where tools, choice and form exclude each other."""
+    names = Counter(tool["function"]["name"] for tool in request.tools)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise RequestError(f"tools: there are two of the name {twice[0]!r}: give them different ones", param="tools")
     if not request.tools and request.tool not in ("auto", "none"):
         wanted = "required" if request.tool == "any" else request.tool
         raise RequestError(f"tool_choice: {wanted!r} needs tools: send them, or leave it out", param="tool_choice")
