@@ -13,7 +13,9 @@ import pytest
 from models import write_model
 
 if TYPE_CHECKING:
+    from edgemoe import Llama
     from hub_server import Home, Hub
+    from serving import Running
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -73,6 +75,24 @@ def home(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Home:
         monkeypatch.setenv(name, home.environment[name])
     home.know_this_machine()
     return home
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Running]:
+    """A server of the default model (see `serving`); modules with other needs have their own."""
+    from serving import serving
+
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[Llama]:
+    """The same model by itself."""
+    from serving import alone
+
+    with alone() as llm:
+        yield llm
 
 
 @pytest.fixture(scope="session")

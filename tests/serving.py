@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from edgemoe import Llama
 from edgemoe.config import LocalModel
 from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
-from edgemoe.server.app import create_app
+from edgemoe.server.app import create_app, error_response
+from edgemoe.server.limits import DEFAULT, Limits
+from edgemoe.server.protocol import configuration
 from edgemoe.server.run import listen
 from edgemoe.server.service import Service
 from edgemoe.server.settings import Settings
@@ -49,14 +52,14 @@ class Running:
 
 
 @contextmanager
-def serving(api_key: str | None = None, **settings: Any) -> Iterator[Running]:
+def serving(api_key: str | None = None, limits: Limits = DEFAULT, **settings: Any) -> Iterator[Running]:
     """A server of the default model, or of other `settings`."""
     settings = {"models": {MODEL: LocalModel(MODEL, threads=1)}, "memory": "4GiB"} | settings
     service = Service(Settings(**settings))
     bound = listen("127.0.0.1", 0)
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(service, api_key=api_key), log_level="warning", timeout_graceful_shutdown=1)
-    )
+    app = create_app(service, api_key=api_key, limits=limits)
+    more: dict[str, Any] = {"log_level": "warning", "timeout_graceful_shutdown": 1}
+    server = uvicorn.Server(configuration(app, limits, error_response, **more))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     try:
@@ -66,6 +69,14 @@ def serving(api_key: str | None = None, **settings: Any) -> Iterator[Running]:
         server.should_exit = True
         thread.join()
         bound.close()
+
+
+@contextmanager
+def connected(server: Running) -> Iterator[socket.socket]:
+    """A connection, for what no client sends."""
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with closing(socket.create_connection((host, int(port)), timeout=30)) as connection:
+        yield connection
 
 
 def until(condition: Callable[[], object], seconds: float = 60.0) -> None:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from assistants import HARD
 from edgemoe import EdgeMoEError
 from edgemoe.cli import cli
 from edgemoe.config import Config, LocalModel
@@ -43,8 +44,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         "0",
         "--memory",
         "4GiB",
-        "--threads",
-        "1",
+        *([] if "--route" in arguments else ["--threads", "1"]),
         *arguments,
     ]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
@@ -104,6 +104,7 @@ def test_a_model_that_is_none_is_one_line(tmp_path: Path) -> None:
         (["--host", "0.0.0.0"], "can be reached by others: set an --api-key"),
         (["--host", "example.invalid"], "can be reached by others"),
         (["--config", __file__], "--config means nothing without --route"),
+        (["--local-only"], "--local-only means nothing without --route"),
         (["--route", "--quality", "fast"], "--quality is of one model"),
         (["--keep-alive", "soon"], "'soon' is no time: use 30s, 5m, 1h or never"),
         (["--parallel", "0"], "parallel"),
@@ -128,6 +129,24 @@ def test_two_servers_on_one_budget_are_noticed() -> None:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
         assert "more memory is promised than the machine's" in said_by(process)
+
+
+def test_a_server_that_lets_nothing_leave_the_machine(tmp_path: Path, router_file: Path) -> None:
+    config = tmp_path / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as cloud:  # would see who asks
+        cloud.settimeout(0)
+        url = f"http://127.0.0.1:{cloud.getsockname()[1]}/v1"
+        config.write_text(
+            f'router = "{router_file}"\nstate = "{tmp_path}"\n[local.small]\nctx = 512\nthreads = 1\n'
+            f'[cloud.big]\nbase_url = "{url}"\nmodel = "m"\n'
+        )
+        with started("--route", "--local-only", "--config", str(config)) as (process, url):
+            assert "nothing leaves this machine" in said_by(process)
+            body = {"model": "auto", "messages": [{"role": "user", "content": HARD}], "max_tokens": 4}
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        assert (answer["model"], answer["edgemoe"]["rule"]) == ("small", "local only")
+        with pytest.raises(BlockingIOError):
+            cloud.accept()
 
 
 def test_times() -> None:

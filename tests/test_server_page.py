@@ -34,12 +34,6 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with serving() as server:
-        yield server
-
-
 def opened(browser: Browser, url: str, **size: Any) -> None:
     """The page, ready; what earlier pages logged is forgotten, and what the browser keeps of them."""
     browser.open(url, **size)

@@ -21,11 +21,11 @@ SMALL = LocalModel("small", ctx=512, threads=1)
 
 
 @contextmanager
-def routed(router: Path, state: Path, cloud: Server, **options: Any) -> Iterator[Running]:
+def routed(router: Path, state: Path, cloud: Server, local_only: bool = False, **options: Any) -> Iterator[Running]:
     config = Config(
         router=router, state=state, local={"small": SMALL}, cloud={"big": endpoint(cloud)}, escalate="never", **options
     )
-    with serving(models=config.local, memory="4GiB", config=config) as running:
+    with serving(models=config.local, memory="4GiB", config=config, local_only=local_only) as running:
         yield running
 
 
@@ -62,6 +62,17 @@ def test_what_is_private_stays_here(router_file: Path, tmp_path: Path) -> None:
         got = ask(server, HARD, extra_body={"private": True})
         assert got.edgemoe["route"] == "local"
         assert got.edgemoe["private"]
+        assert not cloud.requests
+
+
+def test_a_server_that_is_local_asks_no_cloud(router_file: Path, tmp_path: Path) -> None:
+    with Server(answers("Hello")) as cloud, routed(router_file, tmp_path, cloud, local_only=True) as server:
+        got = ask(server, HARD)
+        assert (got.edgemoe["route"], got.edgemoe["rule"], got.model) == ("local", "local only", "small")
+        again = server.anthropic.messages.create(model="auto", messages=said(HARD), max_tokens=4)
+        assert again.model == "small"
+        with httpx.stream("POST", f"{server.url}/api/generate", json={"model": "auto", "prompt": HARD}) as answer:
+            assert '"done": true' in answer.read().decode()
         assert not cloud.requests
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgemoe.budget import resolve_memory
@@ -14,12 +16,25 @@ from edgemoe.default_model import default_model_path
 from edgemoe.errors import BudgetError, Cancelled, EdgeMoEError
 from edgemoe.sizes import format_size, parse_size
 
+_TURN = 5.0
+"""Seconds that a loaded model may take new requests for, while another one waits for its room."""
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """A request that has no model yet."""
+
+    name: str
+    since: float = field(default_factory=time.monotonic)
+
 
 class Models:
     """Opens models by name. A model whose `memory` is not given needs all of the budget, and so is alone.
 
     Budgets of `Llama` are of the whole process, so each model is opened with its own share and those of the models that
-    are open already. Models in use are never unloaded: a request that needs their room waits for them.
+    are open already. Models in use are never unloaded: a request that needs their room waits for them. So that it does
+    not wait for ever, models take turns: `_TURN` seconds after the newest load, requests that come later than one that
+    waits stand back behind it, and those that are under way end.
     """
 
     def __init__(
@@ -34,6 +49,8 @@ class Models:
         self._open: dict[str, Any] = {}  # the least recently used first
         self._users: dict[str, list[int]] = {}  # threads that began to use each
         self._changed = threading.Condition()
+        self._line: list[_Waiter] = []  # the first that came first
+        self._loaded_at = 0.0  # when the newest model was loaded, by `time.monotonic`
         self._closed = False
 
     @property
@@ -45,6 +62,11 @@ class Models:
     def loaded(self) -> dict[str, Any]:
         """The open models by name, the least recently used first."""
         return dict(self._open)
+
+    @property
+    def waited_for(self) -> list[str]:
+        """The models of requests that have none yet, the longest waiting first."""
+        return [waiter.name for waiter in list(self._line)]
 
     @contextmanager
     def use(self, name: str) -> Iterator[Any]:
@@ -87,25 +109,48 @@ class Models:
 
     def _take(self, name: str, thread: int, unwanted: threading.Event | None = None) -> Any:
         """The model, once there is room for it; Cancelled within a second where it is `unwanted` meanwhile."""
+        waiter = _Waiter(name)
         with self._changed:
-            while True:
-                if self._closed:
-                    raise EdgeMoEError("the assistant is closed")
-                if unwanted is not None and unwanted.is_set():
-                    raise Cancelled(f"nobody waits for {name} any more")
-                if name in self._open or self._make_room(name):
-                    break
-                if any(thread in users for users in self._users.values()):
-                    busy = ", ".join(other for other, users in self._users.items() if users)
-                    raise EdgeMoEError(
-                        f"{name} needs the memory of {busy}: read that answer to its end or close it first"
-                    )
-                self._changed.wait(1.0)
-            if name not in self._open:
-                self._load(name)
+            self._line.append(waiter)
+            try:
+                while not self._has_room(waiter, thread):
+                    if unwanted is not None and unwanted.is_set():
+                        raise Cancelled(f"nobody waits for {name} any more")
+                    self._changed.wait(1.0)
+                if name not in self._open:
+                    self._load(name)
+                    self._loaded_at = time.monotonic()
+            finally:
+                self._line.remove(waiter)
+                self._changed.notify_all()
             self._open[name] = self._open.pop(name)
             self._users.setdefault(name, []).append(thread)
             return self._open[name]
+
+    def _has_room(self, waiter: _Waiter, thread: int) -> bool:
+        """Whether a request may have its model now, for which others may be unloaded."""
+        if self._closed:
+            raise EdgeMoEError("the assistant is closed")
+        in_use = any(thread in users for users in self._users.values())  # who waits for it may not be waited for
+        if not in_use and self._stands_back(waiter):
+            return False
+        if waiter.name in self._open or self._make_room(waiter.name):
+            return True
+        if in_use:
+            busy = ", ".join(other for other, users in self._users.items() if users)
+            raise EdgeMoEError(
+                f"{waiter.name} needs the memory of {busy}: read that answer to its end or close it first"
+            )
+        return False
+
+    def _stands_back(self, waiter: _Waiter) -> bool:
+        """Whether somebody who came earlier waits for another model, and has the next turn."""
+        ahead = self._line[: self._line.index(waiter)]
+        waiting = [one for one in ahead if one.name != waiter.name and one.name not in self._open]
+        if waiter.name not in self._open:
+            return bool(waiting)
+        now = time.monotonic()
+        return any(now - max(one.since, self._loaded_at) >= _TURN for one in waiting)
 
     def _leave(self, name: str, thread: int) -> None:
         with self._changed:

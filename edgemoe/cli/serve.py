@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     help="Requests that may wait for those; more are refused (429).",
 )
 @click.option("--route", is_flag=True, help='Serve the models of the configuration; "auto" lets the router choose.')
+@click.option("--local-only", is_flag=True, help="With --route: nothing leaves this machine.")
 @options.config
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen. Others need an --api-key.")
 @click.option(
@@ -65,6 +66,7 @@ def command(
     context: click.Context,
     model: str | None,
     route: bool,
+    local_only: bool,
     config: Path | None,
     host: str,
     port: int,
@@ -85,11 +87,12 @@ def command(
 
     if not is_loopback(host) and not api_key:
         raise click.UsageError(f"--host {host} can be reached by others: set an --api-key")
-    if config and not route:
-        raise click.UsageError("--config means nothing without --route")
+    if not route and (local_only or config):
+        raise click.UsageError(f"{'--local-only' if local_only else '--config'} means nothing without --route")
     seconds = parse_duration(keep_alive)
     settings = _routed(context, model, config, asked) if route else _alone(model, asked)
-    settings = dataclasses.replace(settings, parallel=asked["parallel"], queue=asked["queue"], keep_alive=seconds)
+    limits = {"parallel": asked["parallel"], "queue": asked["queue"], "keep_alive": seconds}
+    settings = dataclasses.replace(settings, local_only=local_only, **limits)
     _show_notes(verbose)
     quiet_library()
     with listen(host, port) as bound:
@@ -145,7 +148,7 @@ def _load(service: Any, settings: Settings) -> None:
 
 def _greet(settings: Settings, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
-    names = ", ".join(settings.names)
+    names = ", ".join(settings.names) + (" (nothing leaves this machine)" if settings.local_only else "")
     click.echo(
         f"edgemoe: {names} at http://{shown}:{port}, with OpenAI's API and Anthropic's under /v1, ollama's under /api",
         err=True,

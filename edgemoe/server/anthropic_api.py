@@ -29,7 +29,7 @@ __all__ = ["PATHS", "error_body", "error_event", "router"]
 
 NAME = "anthropic"
 PATHS = ("/v1/messages",)
-STATUSES = (400, 401, 404, 413, 422, 429, 500, 503)
+STATUSES = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 router = APIRouter(prefix="/v1", tags=["Anthropic"], responses={status: {"model": ErrorBody} for status in STATUSES})
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answer; with `stream` as server-sent events.", "content": {"text/event-stream": {}}}

@@ -8,52 +8,76 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgemoe.server.anthropic_types import Block, CountRequest, Message, MessagesRequest
+from edgemoe.server.anthropic_types import (
+    CountRequest,
+    Message,
+    MessagesRequest,
+    RedactedThought,
+    Text,
+    Thought,
+    Tool,
+    ToolResult,
+    ToolUse,
+)
 from edgemoe.server.errors import RequestError
+from edgemoe.server.fields import sampling_of
 from edgemoe.server.reply import Reply
-from edgemoe.server.requests import Piece, Request
+from edgemoe.server.requests import Piece, Request, Thinking
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "refused": "refusal"}
 _CHOICES = {"auto": "auto", "any": "any", "none": "none"}
-_LEFT_OUT = ("thinking", "redacted_thinking")
+_FAILED = "Error: "
+"""What stands before the result of a tool that has failed."""
 
 
 def request_of(body: CountRequest) -> Request:
     """What a body asks for."""
-    tools = tuple(
-        {
-            "type": "function",
-            "function": {
-                "name": tool.name,
-                **({"description": tool.description} if tool.description else {}),
-                "parameters": tool.input_schema,
-            },
-        }
-        for tool in body.tools or ()
-    )
     choice = body.tool_choice
     tool = "auto" if choice is None else _CHOICES.get(choice.type) or choice.name
     if tool is None:
-        raise RequestError("a tool_choice of type 'tool' needs a name", param="tool_choice")
-    system = body.system if isinstance(body.system, str) else _text(body.system or [])
+        raise RequestError("tool_choice.name: the type 'tool' needs one", param="tool_choice.name")
+    system = body.system if isinstance(body.system, str) else "".join(text.text for text in body.system or ())
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     for message in body.messages:
         messages += _messages(message)
-    asked = Request(model=body.model, messages=tuple(messages), tools=tools, tool=tool)
+    form = body.output_config.format if body.output_config is not None else None
+    asked = Request(
+        model=body.model,
+        messages=tuple(messages),
+        tools=tuple(map(_function, body.tools or ())),
+        tool=tool,
+        parallel=choice is None or not choice.disable_parallel_tool_use,
+        thinking=_thinking(body),
+        schema=form.schema_ if form is not None else None,
+    )
     return _with_settings(asked, body) if isinstance(body, MessagesRequest) else asked
 
 
+def _function(tool: Tool) -> dict[str, Any]:
+    described = {"description": tool.description} if tool.description else {}
+    strict = {"strict": True} if tool.strict else {}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, **described, "parameters": tool.input_schema, **strict},
+    }
+
+
+def _thinking(body: CountRequest) -> Thinking | None:
+    """An effort says more than that the model may think; but where it may not, there is none."""
+    effort = body.output_config.effort if body.output_config is not None else None
+    if body.thinking is not None and (effort is None or body.thinking.type == "disabled"):
+        return Thinking(body.thinking.type != "disabled", "thinking")
+    return Thinking(effort, "output_config.effort") if effort is not None else None
+
+
 def _with_settings(asked: Request, body: MessagesRequest) -> Request:
-    names = ("temperature", "top_p", "top_k")
-    form = body.output_config.format if body.output_config is not None else None
     return replace(
         asked,
-        sampling={name: value for name in names if (value := getattr(body, name)) is not None},
+        sampling=sampling_of(body),
         max_tokens=body.max_tokens,
         stop=tuple(body.stop_sequences or ()),
         quality=body.quality,
         private=bool(body.private),
-        schema=form.schema_ if form is not None else None,
     )
 
 
@@ -62,28 +86,31 @@ def _messages(message: Message) -> Iterator[dict[str, Any]]:
     if isinstance(message.content, str):
         yield {"role": message.role, "content": message.content}
         return
-    rest: list[Block] = []
-    calls: list[dict[str, Any]] = []
+    said: dict[str, Any] = {}
+    texts: list[str] = []
     for block in message.content:
-        if block.type == "tool_result":
-            content = block.content if isinstance(block.content, str) else _text(block.content or [])
-            yield {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
-        elif block.type == "tool_use":
+        if isinstance(block, ToolResult):
+            yield _result(block)
+        elif isinstance(block, ToolUse):
             function = {"name": block.name, "arguments": json.dumps(block.input)}
-            calls.append({"id": block.id, "type": "function", "function": function})
+            said.setdefault("tool_calls", []).append({"id": block.id, "type": "function", "function": function})
+        elif isinstance(block, Thought):
+            said["reasoning_content"] = said.get("reasoning_content", "") + block.thinking
+        elif isinstance(block, Text):
+            texts.append(block.text)
         else:
-            rest.append(block)
-    if rest or calls:
-        thought = "".join(block.thinking for block in rest if block.type == "thinking")
-        thoughts = {"reasoning_content": thought} if thought else {}
-        yield {"role": message.role, "content": _text(rest)} | thoughts | ({"tool_calls": calls} if calls else {})
+            assert isinstance(block, RedactedThought)
+    if said or texts:
+        yield {"role": message.role, "content": "".join(texts), **said}
 
 
-def _text(blocks: Sequence[Block]) -> str:
-    used = [block for block in blocks if block.type not in _LEFT_OUT]
-    if other := [block.type for block in used if block.type != "text"]:
-        raise RequestError(f"a content of type {other[0]!r} cannot be used: the model reads text", param="messages")
-    return "".join(block.text for block in used)
+def _result(block: ToolResult) -> dict[str, Any]:
+    content = block.content if isinstance(block.content, str) else "".join(text.text for text in block.content or ())
+    return {
+        "role": "tool",
+        "tool_call_id": block.tool_use_id,
+        "content": f"{_FAILED}{content}" if block.is_error else content,
+    }
 
 
 def new_id() -> str:

@@ -16,7 +16,9 @@ from edgemoe import __version__
 from edgemoe.errors import EdgeMoEError
 from edgemoe.server import anthropic_api, health, metrics, ollama_api, openai_api, page
 from edgemoe.server.door import Door
-from edgemoe.server.errors import Failed, NotFound, RequestError, TooLarge, WrongMethod, as_request_error
+from edgemoe.server.errors import Failed, NotAllowed, NotFound, RequestError, WrongMethod, as_request_error
+from edgemoe.server.explanation import explained
+from edgemoe.server.limits import DEFAULT, Limits
 from edgemoe.server.service import Service
 from edgemoe.server.traffic import Counted, Traffic
 
@@ -29,7 +31,9 @@ The last one's errors serve all other paths.
 """
 
 
-def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
+def create_app(
+    service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = (), limits: Limits = DEFAULT
+) -> FastAPI:
     """The application that serves `service`, and closes it when it ends.
 
     With an `api_key` every request needs it, but not /health and the files of the page. Without one, only requests to
@@ -57,7 +61,7 @@ def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str
     for api in (*APIS, health, metrics, page):
         app.include_router(api.router)
     _handle_errors(app)
-    app.add_middleware(Door, api_key=api_key, hosts=hosts, refuse=error_response)
+    app.add_middleware(Door, api_key=api_key, hosts=hosts, limits=limits, refuse=error_response)
     app.add_middleware(Counted, traffic=app.state.traffic)
     return app
 
@@ -65,11 +69,16 @@ def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str
 def _handle_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
-        return error_response(request.url.path, _explained(error))
+        return error_response(request.url.path, explained(error))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        kinds = {404: NotFound, 405: WrongMethod, 413: TooLarge}
+        if error.status_code == 400:  # what FastAPI says of a body that json.loads could not even refuse
+            deep = RequestError(
+                "the body cannot be read as JSON: it is nested too deeply, or its characters are no UTF-8"
+            )
+            return error_response(request.url.path, deep)
+        kinds = {404: NotFound, 405: WrongMethod}
         found = kinds.get(error.status_code, RequestError)(f"{request.method} {request.url.path}: {error.detail}")
         response = error_response(request.url.path, found)
         response.headers.update(error.headers or {})
@@ -87,7 +96,9 @@ def _handle_errors(app: FastAPI) -> None:
 
 def error_response(path: str, error: RequestError) -> JSONResponse:
     """`error` as the API of `path` says it."""
-    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else {}
+    if isinstance(error, NotAllowed):
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(_api(path).error_body(error), error.status, headers)
 
 
@@ -98,13 +109,3 @@ def error_event(path: str, error: RequestError) -> bytes:
 
 def _api(path: str) -> Any:
     return next((api for api in APIS if path.startswith(api.PATHS)), APIS[-1])
-
-
-def _explained(error: RequestValidationError) -> RequestError:
-    """The first thing that is wrong, and where."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    if first["type"] == "json_invalid":
-        return RequestError(f"the body is no JSON: {first.get('ctx', {}).get('error', first['msg'])}")
-    message = first["msg"].removeprefix("Value error, ")
-    return RequestError(f"{place}: {message}" if place else message, param=place or None)

@@ -13,6 +13,7 @@ from edgemoe.errors import EdgeMoEError
 from edgemoe.packs.summary import open_model
 from edgemoe.server.errors import RequestError, TooLong
 from edgemoe.server.snapshot import ModelState
+from edgemoe.server.tokens import Tokenizer
 
 if TYPE_CHECKING:
     from edgemoe.llama import Llama
@@ -47,11 +48,21 @@ class Embedder:
         self._closed = False
         self._asked = 0
 
-    def embed(self, texts: Sequence[str | list[int]]) -> tuple[list[list[float]], int]:
+    @property
+    def dimensions(self) -> int:
+        """Of a vector."""
+        return int(self.llm.n_embd())
+
+    def embed(
+        self, texts: Sequence[str | list[int]], *, truncate: bool = False, most: int | None = None
+    ) -> tuple[list[list[float]], int]:
         """Vectors of length 1, and the number of tokens.
 
+        With `truncate` only the first tokens of a text that is too long count. `most` tokens are taken, where the model
+        takes more.
+
         Raises:
-            TooLong: a text has more tokens than the model takes.
+            TooLong: a text has more tokens than are taken.
         """
         words = [t if isinstance(t, str) else self.llm.detokenize(t).decode("utf-8", "replace") for t in texts]
         self._asked += 1
@@ -59,22 +70,30 @@ class Embedder:
             with self._lock:
                 if self._closed:
                     raise EdgeMoEError("the model was unloaded: try again")
-                self._check(words)
+                limit = min(self.llm.n_batch, most) if most is not None and most > 0 else self.llm.n_batch
+                words = [self._within(word, limit, truncate) for word in words]
                 vectors, tokens = self.llm.embed(words, normalize=True, truncate=False, return_count=True)
         finally:
             self._asked -= 1
             self.last_used = time.monotonic()
         return [[float(value) for value in vector] for vector in vectors], tokens
 
-    def _check(self, texts: Sequence[str]) -> None:
-        for text in texts:
-            count = len(self.llm.tokenize(text.encode("utf-8", "replace")))
-            if count > self.llm.n_batch:
-                raise TooLong(
-                    f"a text has {count} tokens, and the model takes {self.llm.n_batch}: shorten it", param="input"
-                )
-            if count == 0:
-                raise RequestError("a text is empty", param="input")
+    def _within(self, text: str, limit: int, truncate: bool) -> str:
+        """`text`, or what its first `limit` tokens say."""
+        tokens = Tokenizer(self.llm, self.llm.n_batch, "input").tokenize(text.encode("utf-8", "replace"))
+        if not tokens:
+            raise RequestError("a text is empty", param="input")
+        if len(tokens) <= limit:
+            return text
+        if not truncate:
+            raise TooLong(f"a text has {len(tokens)} tokens, and the model takes {limit}: shorten it", param="input")
+        kept = limit
+        while kept > 0:  # a text that is cut may have more tokens than were left of it
+            cut = self.llm.detokenize(tokens[:kept]).decode("utf-8", "ignore")
+            if len(self.llm.tokenize(cut.encode())) <= limit:
+                return str(cut)
+            kept -= 1
+        raise TooLong(f"{limit} tokens are too few for any text: ask for more", param="input")
 
     def stats(self) -> Any:
         """The model's counters."""

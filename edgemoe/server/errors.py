@@ -63,6 +63,27 @@ class NotAllowed(RequestError):
     code = "invalid_api_key"
 
 
+class ForeignHost(RequestError):
+    """A request to a name that this server does not have."""
+
+    status = 403
+    kind = "permission_error"
+    code = "host_not_allowed"
+
+
+class TooSlow(RequestError):
+    """A request that does not come to its end."""
+
+    status = 408
+    kind = "timeout_error"
+
+
+class WrongEncoding(RequestError):
+    """A body that is packed."""
+
+    status = 415
+
+
 class TooLarge(RequestError):
     """A body of more bytes than any context holds."""
 

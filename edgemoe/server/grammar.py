@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,11 @@ from edgemoe.server.errors import RequestError
 
 _DEEPEST = 64
 _LONGEST = 1 << 18
+_LONGEST_GRAMMAR = 1 << 20
+_DEEPEST_GRAMMAR = 1000
+"""Of brackets in brackets, which is what maxLength and maxItems become: llama.cpp's parser calls itself for each, and
+ends the process when its stack is full."""
+_TEXTS = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]')
 
 
 def grammar_of(schema: Mapping[str, Any]) -> str:
@@ -33,9 +39,25 @@ def _cached(schema: str) -> str:
     from llama_cpp.llama_grammar import json_schema_to_gbnf
 
     try:
-        return _strict(json_schema_to_gbnf(schema))
+        grammar = _strict(json_schema_to_gbnf(schema))
     except Exception as error:  # the converter raises whatever comes of a schema that is wrong
         raise RequestError(f"the schema cannot be used: {error!r}") from error
+    _check_grammar(grammar)
+    return grammar
+
+
+def _check_grammar(grammar: str) -> None:
+    if len(grammar) > _LONGEST_GRAMMAR:
+        raise RequestError("the schema asks for too much of one thing: make minItems and minLength smaller")
+    depth = deepest = 0
+    for bracket in re.findall(r"[()]", _TEXTS.sub("", grammar)):
+        depth += 1 if bracket == "(" else -1
+        deepest = max(deepest, depth)
+    if deepest > _DEEPEST_GRAMMAR:
+        raise RequestError(
+            f"the schema allows up to {deepest} of one thing: llama.cpp's grammars count to {_DEEPEST_GRAMMAR}, make "
+            "maxItems and maxLength smaller, or leave them out"
+        )
 
 
 def _any_object() -> str:

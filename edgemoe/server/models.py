@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgemoe.assistant.models import Models
+from edgemoe.budget import MIB
 from edgemoe.config import LocalModel
 from edgemoe.conversation import use_own_template
 from edgemoe.default_model import default_model_path
@@ -20,6 +21,11 @@ from edgemoe.experts.stats import Stats
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import Embedder, makes_embeddings
 from edgemoe.server.hosted import Hosted, SharedLlama
+from edgemoe.server.limits import DEFAULT
+from edgemoe.sizes import format_size
+
+if TYPE_CHECKING:
+    from edgemoe.llama import Llama
 
 logger = logging.getLogger("edgemoe.server")
 
@@ -132,6 +138,7 @@ class SharedModels(Models):
             except BudgetError:
                 if ctx == lengths[-1]:
                     raise
+        _set_aside(llm)
         for note in llm.notes:
             logger.warning("%s", note)
         use_own_template(llm)
@@ -140,6 +147,20 @@ class SharedModels(Models):
         except BaseException:
             llm.close()
             raise
+
+
+def _set_aside(llm: Llama) -> None:
+    """The experts leave memory to what requests send: all that the server takes of it, or as much as the budget has."""
+    size = DEFAULT.bodies
+    while size >= MIB:
+        try:
+            llm._residence.loans.lend("what requests send", size)
+            break
+        except BudgetError:
+            size //= 2
+    if size < DEFAULT.bodies:
+        message = "the budget has %s for what requests send, which may take %s: they may exceed it"
+        logger.warning(message, format_size(size if size >= MIB else 0), format_size(DEFAULT.bodies))
 
 
 def _counted(stats: Stats) -> Counter[str]:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from edgemoe import __version__
+from edgemoe.errors import EdgeMoEError
 from edgemoe.server import ollama_models, requests
 from edgemoe.server.access import Served
 from edgemoe.server.durations import parse_keep_alive
@@ -41,7 +42,7 @@ __all__ = ["PATHS", "error_body", "error_event", "router"]
 
 NAME = "ollama"
 PATHS = ("/api/",)
-STATUSES = (400, 401, 404, 413, 422, 429, 500, 503)
+STATUSES = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 OLLAMA = "0.12.6"
 """The version of ollama whose API this is."""
 LINES = "application/x-ndjson"
@@ -126,7 +127,10 @@ def _keeping(service: Service, body: AskRequest | EmbedRequest) -> Callable[[], 
     name = service.resolve(body.model)
     if body.keep_alive is None or body.keep_alive == "" or name == AUTO:
         return lambda: None
-    seconds = parse_keep_alive(body.keep_alive)
+    try:
+        seconds = parse_keep_alive(body.keep_alive)
+    except EdgeMoEError as error:
+        raise RequestError(f"keep_alive: {error}", param="keep_alive") from error
     return lambda: service.keeper.keep(name, seconds)
 
 
@@ -136,7 +140,15 @@ async def embed(body: EmbedRequest, request: Request, service: Served) -> Embedd
     began = time.monotonic()
     keep = _keeping(service, body)
     texts = [body.input] if isinstance(body.input, str) else list(body.input)
-    made = await unless_gone(request, service.embed(body.model, texts, NAME))
+    asked = service.embed(
+        body.model,
+        texts,
+        NAME,
+        dimensions=body.dimensions,
+        truncate=bool(body.truncate),
+        most=body.options.num_ctx if body.options is not None else None,
+    )
+    made = await unless_gone(request, asked)
     keep()
     total = nanoseconds(time.monotonic() - began)
     return Embeddings(

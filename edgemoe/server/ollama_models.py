@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgemoe.default_model import default_model_path
+from edgemoe.errors import ModelError
 from edgemoe.packs.summary import open_model, summarize
 from edgemoe.server.embedding import makes_embeddings
 from edgemoe.server.ollama_shapes import as_time
@@ -57,7 +58,7 @@ def loaded(service: Service, name: str) -> Loaded | None:
         size=hosted.stats().resident_bytes,
         digest=_digest(path),
         details=details(path),
-        expires_at=as_time(_FOREVER if expires is None else expires),
+        expires_at=as_time(_FOREVER if expires is None else min(expires, _FOREVER)),
         context_length=state.ctx or 0,
     )
 
@@ -94,7 +95,11 @@ def details(path: Path) -> Details:
 
 
 def _path(service: Service, name: str) -> Path:
-    return Path(service.settings.models[name].path or default_model_path())
+    """Raises ModelError where the file was deleted meanwhile."""
+    path = Path(service.settings.models[name].path or default_model_path())
+    if not path.exists():
+        raise ModelError(f"{path} is not there any more: put the file back, or serve another model")
+    return path
 
 
 def _digest(path: Path) -> str:

@@ -8,45 +8,28 @@ from datetime import datetime, timezone
 from typing import Any
 
 from edgemoe.server.errors import RequestError
+from edgemoe.server.fields import sampling_of, stops_of
 from edgemoe.server.ollama_types import AskRequest, Call, ChatRequest, GenerateRequest, Message, Options
 from edgemoe.server.reply import Reply
-from edgemoe.server.requests import Piece, Request, TokenLogprob, ToolCall
+from edgemoe.server.requests import Piece, Request, Thinking, TokenLogprob, ToolCall
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty")
 _REASONS = {"length": "length"}
 _NANOSECONDS = 1_000_000_000
 
 
 def chat_request(body: ChatRequest) -> Request:
-    """What a chat asks for. A form that is asked for leaves no room for calls of tools."""
-    schema = _schema(body)
-    tools = () if schema is not None else tuple(tool.model_dump(exclude_none=True) for tool in body.tools or ())
-    return Request(messages=tuple(map(_message, body.messages)), tools=tools, schema=schema, **_common(body))
+    """What a chat asks for."""
+    tools = tuple(tool.model_dump(exclude_none=True) for tool in body.tools or ())
+    return Request(messages=tuple(map(_message, body.messages or ())), tools=tools, **_common(body))
 
 
 def generate_request(body: GenerateRequest) -> Request:
-    """What a continuation asks for: unless it is `raw`, the prompt is a question in a conversation.
-
-    Raises:
-        RequestError: it has fields that cannot be honoured.
-    """
-    if body.images:
-        raise _no_images("images")
-    for name in ("suffix", "template", "context"):
-        if getattr(body, name):
-            raise RequestError(f"{name} cannot be used: {_INSTEAD[name]}", param=name)
+    """What a continuation asks for: unless it is `raw`, the prompt is a question in a conversation."""
     prompt = body.prompt or ""
     if body.raw:
-        return Request(prompt=prompt, schema=_schema(body), **_common(body))
+        return Request(prompt=prompt, **_common(body))
     system = [{"role": "system", "content": body.system}] if body.system else []
-    return Request(messages=(*system, {"role": "user", "content": prompt}), schema=_schema(body), **_common(body))
-
-
-_INSTEAD = {
-    "suffix": "the model continues texts, it does not fill gaps",
-    "template": "the model has its own; with raw the prompt goes as it is",
-    "context": "send the conversation to /api/chat",
-}
+    return Request(messages=(*system, {"role": "user", "content": prompt}), **_common(body))
 
 
 def _schema(body: AskRequest) -> Mapping[str, Any] | None:
@@ -57,16 +40,15 @@ def _schema(body: AskRequest) -> Mapping[str, Any] | None:
 
 def _common(body: AskRequest) -> dict[str, Any]:
     options = body.options or Options()
-    sampling = {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
-    if options.seed is not None:
-        sampling["seed"] = options.seed % (1 << 32)
     most, ctx = options.num_predict, options.num_ctx
     return {
         "model": body.model,
-        "sampling": sampling,
+        "sampling": sampling_of(options),
+        "schema": _schema(body),
+        "thinking": Thinking(body.think, "think") if body.think is not None else None,
         "max_tokens": most if most is not None and most > 0 else None,
         "ctx": ctx if ctx is not None and ctx > 0 else None,
-        "stop": (options.stop,) if isinstance(options.stop, str) else tuple(options.stop or ()),
+        "stop": stops_of(options.stop),
         "quality": options.quality,
         "private": bool(body.private),
         "logprobs": (body.top_logprobs or 0) if body.logprobs else None,
@@ -75,13 +57,13 @@ def _common(body: AskRequest) -> dict[str, Any]:
 
 def _message(message: Message) -> dict[str, Any]:
     """In OpenAI's words."""
-    if message.images:
-        raise _no_images("messages")
     found: dict[str, Any] = {"role": message.role, "content": message.content or ""}
     if message.thinking:
         found["reasoning_content"] = message.thinking
     if message.tool_name is not None:
         found["name"] = message.tool_name
+    if message.tool_call_id is not None:
+        found["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
         found["tool_calls"] = [_asked(i, call) for i, call in enumerate(message.tool_calls)]
     return found
@@ -90,10 +72,6 @@ def _message(message: Message) -> dict[str, Any]:
 def _asked(number: int, call: Call) -> dict[str, Any]:
     function = {"name": call.function.name, "arguments": json.dumps(call.function.arguments)}
     return {"id": call.id or f"call_{number}", "type": "function", "function": function}
-
-
-def _no_images(param: str) -> RequestError:
-    return RequestError("images cannot be used: the model reads text", param=param)
 
 
 class Shape:

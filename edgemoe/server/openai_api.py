@@ -40,7 +40,7 @@ __all__ = ["PATHS", "error_body", "error_event", "router"]
 
 NAME = "openai"
 PATHS = ("/v1/",)
-STATUSES = (400, 401, 404, 413, 422, 429, 500, 503)
+STATUSES = (400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses={status: {"model": ErrorBody} for status in STATUSES})
 _DONE = b"data: [DONE]\n\n"
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -169,7 +169,7 @@ async def embeddings(body: EmbeddingRequest, request: Request, service: Served) 
     """Texts as vectors, by a model that was trained for them."""
     found: Any = body.input
     texts = [found] if isinstance(found, str) or isinstance(found[0], int) else found
-    made = await unless_gone(request, service.embed(body.model, texts, NAME))
+    made = await unless_gone(request, service.embed(body.model, texts, NAME, dimensions=body.dimensions))
     data = [
         {"index": i, "embedding": _packed(vector) if body.encoding_format == "base64" else vector}
         for i, vector in enumerate(made.vectors)

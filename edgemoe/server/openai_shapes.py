@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgemoe.server.errors import RequestError
+from edgemoe.server.fields import sampling_of, stops_of
 from edgemoe.server.openai_types import ChatMessage, ChatRequest, CompletionRequest, SampledRequest, ToolChoice
 from edgemoe.server.reply import Reply
-from edgemoe.server.requests import Piece, Request, TokenLogprob, ToolCall
+from edgemoe.server.requests import Piece, Request, Thinking, TokenLogprob, ToolCall
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty")
 _REASONS = {"refused": "content_filter"}
 
 
@@ -29,6 +29,8 @@ def chat_request(body: ChatRequest) -> Request:
         schema=schema,
         tools=tuple(tool.model_dump(exclude_none=True) for tool in body.tools or ()),
         tool=tool or "auto",
+        parallel=body.parallel_tool_calls is not False,
+        thinking=_thinking(body.reasoning_effort),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         **_common(body, body.max_completion_tokens or body.max_tokens),
     )
@@ -46,24 +48,31 @@ def completion_requests(body: CompletionRequest) -> list[Request]:
 
 
 def _common(body: SampledRequest, max_tokens: int | None) -> dict[str, Any]:
-    sampling = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
-    if body.seed is not None:
-        sampling["seed"] = body.seed % (1 << 32)
+    sampling = sampling_of(body)
     if body.logit_bias:
         sampling["logit_bias"] = {int(token): bias for token, bias in body.logit_bias.items()}
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return {
         "model": body.model,
         "sampling": sampling,
         "max_tokens": max_tokens,
-        "stop": stop,
+        "stop": stops_of(body.stop),
         "quality": body.quality,
         "private": bool(body.private),
     }
 
 
+def _thinking(effort: str | None) -> Thinking | None:
+    if effort is None:
+        return None
+    return Thinking(False if effort == "none" else effort, "reasoning_effort")
+
+
 def _message(message: ChatMessage) -> dict[str, Any]:
-    found = message.model_dump(exclude_none=True)
+    found = message.model_dump(exclude_none=True, exclude={"annotations"})
+    for part in found["content"] if isinstance(found.get("content"), list) else ():
+        part.pop("prompt_cache_breakpoint", None)
+    for call in found.get("tool_calls", ()):
+        call.pop("index", None)
     if found["role"] == "developer":
         found["role"] = "system"
     return found

@@ -1,52 +1,26 @@
-"""What OpenAI's API takes and gives, as far as it is served. Fields that are not listed are ignored, as there."""
+"""What OpenAI's API takes and gives, as far as it is served. What else is sent is refused."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from edgemoe.server.fields import MOST_MESSAGES, Accepted, Drawing, Function, Nothing, Number, Refused, Strict, wrong
 
 MOST_CHOICES = 16
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
-Stop = str | Annotated[list[str], Field(max_length=16)] | None
 
-
-class Strict(BaseModel):
-    """A body whose values have to be of the right type: "1" is no number, half a character is no text."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _whole_characters(cls, body: Any) -> Any:
-        if (half := _half(body)) is not None:
-            raise ValueError(f"\\u{ord(half):04x} is half of a surrogate pair, and no character: send both halves")
-        return body
-
-
-def _half(value: Any) -> str | None:
-    """Half of a surrogate pair that stands alone in a JSON value, which UTF-8 has no bytes for."""
-    left = [value]
-    while left:
-        part = left.pop()
-        if isinstance(part, str):
-            try:
-                part.encode()
-            except UnicodeEncodeError as error:
-                return part[error.start]
-        elif isinstance(part, dict):
-            left += [*part, *part.values()]
-        elif isinstance(part, list):
-            left += part
-    return None
+_CACHE = Accepted("what was computed is kept by itself")
+_TEXT_ONLY = Refused("the model reads and writes text")
+_OLD = Refused("use tools, tool_calls and tool_choice")
 
 
 class TextPart(Strict):
-    """A part of a content. Only those with text can be used."""
+    """A part of a content."""
 
-    type: str
-    text: str = ""
+    type: Annotated[Literal["text"], Refused("the model reads text, in parts of the type 'text'")]
+    text: str
+    prompt_cache_breakpoint: Annotated[dict[str, Any] | None, _CACHE] = None
 
 
 class CalledFunction(Strict):
@@ -60,8 +34,9 @@ class Call(Strict):
     """A function that the model has called."""
 
     id: str = ""
-    type: Literal["function"] = "function"
+    type: Annotated[Literal["function"], Refused("tools are functions here")] = "function"
     function: CalledFunction
+    index: Annotated[int | None, Accepted("calls are in order")] = None
 
 
 class ChatMessage(Strict):
@@ -73,20 +48,16 @@ class ChatMessage(Strict):
     name: str | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
-
-
-class Function(Strict):
-    """A function that may be called; `parameters` is a JSON schema."""
-
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
+    refusal: Annotated[None, Refused("send what the assistant said as content")] = None
+    audio: Annotated[None, _TEXT_ONLY] = None
+    function_call: Annotated[None, _OLD] = None
+    annotations: Annotated[list[Any] | None, Accepted("they come back with what a client has received")] = None
 
 
 class Tool(Strict):
     """A tool: a function."""
 
-    type: Literal["function"]
+    type: Annotated[Literal["function"], Refused("describe the tool as a function")]
     function: Function
 
 
@@ -99,14 +70,16 @@ class FunctionName(Strict):
 class ToolChoice(Strict):
     """The tool that has to be called."""
 
-    type: Literal["function"]
+    type: Annotated[Literal["function"], Refused("name one function, or send only the tools that may be called")]
     function: FunctionName
 
 
 class JsonSchema(Strict):
-    """A schema and its name."""
+    """A schema and its name. The grammar makes every schema `strict`, and the model is not told its name."""
 
-    name: str = ""
+    name: Annotated[str, Accepted("a form is no part of the prompt")] = ""
+    description: Annotated[str | None, Accepted("a form is no part of the prompt: say in it what you want")] = None
+    strict: Annotated[bool | None, Accepted("every schema holds")] = None
     schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
 
 
@@ -117,14 +90,25 @@ class ResponseFormat(Strict):
     json_schema: JsonSchema | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
 
+    @model_validator(mode="after")
+    def _agrees(self) -> ResponseFormat:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise wrong("json_schema", "the type 'json_schema' needs one: send it, or the type 'json_object'")
+        if self.type != "json_schema" and self.json_schema is not None:
+            raise wrong("json_schema", f"the type {self.type!r} has none: set the type to 'json_schema'")
+        if self.type == "text" and self.schema_ is not None:
+            raise wrong("schema", "the type 'text' has none: set the type to 'json_object'")
+        return self
+
 
 class StreamOptions(Strict):
     """What a stream has beside the answer."""
 
     include_usage: bool | None = None
+    include_obfuscation: Annotated[Literal[False] | None, Refused("events are not padded: leave it out")] = None
 
 
-class SampledRequest(Strict):
+class SampledRequest(Drawing):
     """What chats and completions have in common.
 
     `top_k`, `min_p`, `repeat_penalty`, `quality` and `private` are additions.
@@ -133,33 +117,56 @@ class SampledRequest(Strict):
     model: str | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, lt=1 << 31)] | None = None
-    min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[Number, Field(gt=0, le=100)] | None = None
-    frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")], Number] | None = None
-    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
-    stop: Stop = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    quality: str | Number | None = None
     private: bool | None = None
-    user: str | None = None
+    user: Annotated[str | None, Accepted("nothing is kept of who asks")] = None
+
+    @model_validator(mode="after")
+    def _stream_alone(self) -> SampledRequest:
+        if self.stream_options is not None and not self.stream:
+            raise wrong("stream_options", "they are of streams: set stream to true, or leave them out")
+        return self
 
 
 class ChatRequest(SampledRequest):
     """The body of /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    metadata: Annotated[dict[str, Any] | None, Accepted("nothing is stored")] = None
+    safety_identifier: Annotated[str | None, Accepted("nothing is kept of who asks")] = None
+    prompt_cache_key: Annotated[str | None, _CACHE] = None
+    prompt_cache_options: Annotated[dict[str, Any] | None, _CACHE] = None
+    prompt_cache_retention: Annotated[str | None, _CACHE] = None
+    prediction: Annotated[dict[str, Any] | None, Accepted("it would only save time")] = None
+    audio: Annotated[None, _TEXT_ONLY] = None
+    modalities: Annotated[list[Literal["text"]] | None, _TEXT_ONLY] = None
+    functions: Annotated[Nothing, _OLD] = None
+    function_call: Annotated[None, _OLD] = None
+    moderation: Annotated[None, Refused("there is no moderation here: leave it out")] = None
+    service_tier: Annotated[Literal["auto", "default"] | None, Refused("there is one tier: leave it out")] = None
+    store: Annotated[Literal[False] | None, Refused("nothing is stored here: leave it out")] = None
+    verbosity: Annotated[Literal["medium"] | None, Refused("say in the prompt how long the answer should be")] = None
+    web_search_options: Annotated[None, Refused("the model searches nothing: leave it out")] = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise wrong("top_logprobs", f"{self.top_logprobs} needs log-probabilities: set logprobs to true")
+        if self.max_tokens is not None and self.max_completion_tokens not in (None, self.max_tokens):
+            both = f"{self.max_tokens}, and max_completion_tokens {self.max_completion_tokens}"
+            raise wrong("max_tokens", f"{both}, are one limit: send one of them")
+        return self
 
 
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]
@@ -171,15 +178,24 @@ class CompletionRequest(SampledRequest):
     prompt: str | Tokens | Annotated[list[str] | list[Tokens], Field(min_length=1, max_length=MOST_CHOICES)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    suffix: Annotated[Literal[""] | None, Refused("the model continues texts, it does not fill gaps")] = None
+
+    @model_validator(mode="after")
+    def _best_are_all(self) -> CompletionRequest:
+        if self.best_of not in (None, self.n or 1):
+            raise wrong("best_of", f"{self.best_of} cannot be used: all answers are given, ask for as many with n")
+        return self
 
 
 class EmbeddingRequest(Strict):
-    """The body of /v1/embeddings."""
+    """The body of /v1/embeddings. `dimensions` may be those that the model has."""
 
     model: str | None = None
     input: str | Tokens | Annotated[list[str] | list[Tokens], Field(min_length=1, max_length=2048)]
+    dimensions: Annotated[int, Field(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = None
+    user: Annotated[str | None, Accepted("nothing is kept of who asks")] = None
 
 
 # Answers, for the documentation of the API

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from edgemoe.conversation import Message, render
@@ -15,9 +16,11 @@ from edgemoe.server.generation import Job
 from edgemoe.server.grammar import grammar_of
 from edgemoe.server.reply import Progress
 from edgemoe.server.requests import DEFAULTS, Request, Sampling
-from edgemoe.server.sampling import Sampler, fresh_seed
-from edgemoe.server.thoughts import ThoughtReader
-from edgemoe.server.tools import ToolReader, forced, told
+from edgemoe.server.sampling import Mark, Sampler, fresh_seed
+from edgemoe.server.thoughts import ThoughtReader, told_to_think
+from edgemoe.server.tokens import Tokenizer
+from edgemoe.server.tools import BEGIN, END, ToolReader, forced, strict_calls, told
+from edgemoe.server.vocabulary import Vocabulary
 from edgemoe.thinking import opened_by
 
 _SAMPLING = {field.name for field in fields(Sampling)}
@@ -41,7 +44,9 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
         readers.append(ToolReader(name, whole=schema is not None))
     elif request.schema is not None:
         schema = request.schema
-    tokens, ends = _prompt(llm, request)
+    tokens, ends = _prompt(llm, request, ctx)
+    if request.tools and request.tool == "auto" and not request.parallel:
+        ends = [*ends, END]
     if request.messages and schema is None:  # a form leaves no room for thoughts
         readers.insert(0, ThoughtReader(opened_by(llm, tokens)))
     limit = min(ctx, request.ctx or ctx)
@@ -56,10 +61,11 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
     asked = {**DEFAULTS, **defaults, **request.sampling}
     sampling = Sampling(**{key: value for key, value in asked.items() if key in _SAMPLING})
     seed = fresh_seed() if sampling.seed is None else sampling.seed
+    grammar, mark = (grammar_of(schema), None) if schema is not None else _of_calls(llm, request)
     most = request.max_tokens if request.max_tokens is not None else asked.get("max_tokens")
     return Job(
         prompt=tokens,
-        sampler=Sampler(llm._model, llm.n_vocab(), sampling, seed, grammar_of(schema) if schema is not None else None),
+        sampler=Sampler(llm._model, llm.n_vocab(), sampling, seed, grammar, mark),
         max_tokens=min(most or room, room),
         stop=request.stop or tuple(asked.get("stop") or ()),
         ends=ends,
@@ -69,13 +75,24 @@ def prepare(llm: Any, request: Request, ctx: int, defaults: Mapping[str, Any]) -
     ), readers
 
 
-def count(llm: Any, request: Request) -> int:
-    """Tokens of the prompt."""
-    return len(_prompt(llm, request)[0])
+def _of_calls(llm: Any, request: Request) -> tuple[str | None, Mark | None]:
+    """The grammar of calls that the model may make, and what it waits for."""
+    grammar = strict_calls(request)
+    if grammar is None:
+        return None, None
+    mark = Mark(BEGIN.encode(), Vocabulary(llm, special=True).piece, partial(llm.tokenize, add_bos=False))
+    return grammar, mark
 
 
-def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
+def count(llm: Any, request: Request, ctx: int) -> int:
+    """Tokens of the prompt. Raises TooLong where they are far more than `ctx`."""
+    return len(_prompt(llm, request, ctx)[0])
+
+
+def _prompt(llm: Any, request: Request, ctx: int) -> tuple[list[int], list[str]]:
     """Its tokens, and what ends an answer to it."""
+    llm = Tokenizer(llm, ctx, "messages" if request.messages else "prompt")
+    llm.check(sum(map(_length, request.messages)))  # before a template makes copies of it
     if isinstance(request.prompt, tuple):
         return list(request.prompt), []
     if request.prompt is not None:
@@ -87,10 +104,15 @@ def _prompt(llm: Any, request: Request) -> tuple[list[int], list[str]]:
     if tools and "tools" not in llm.metadata.get("tokenizer.chat_template", ""):
         messages, tools = told(messages, tools["tools"]), {}
     try:
-        rendered = render(llm, messages, **tools)
+        rendered = render(told_to_think(llm, request.thinking), messages, **tools)
     except ModelError as error:
         raise RequestError(str(error), param="messages") from error
     return rendered.tokens, rendered.stop
+
+
+def _length(message: Message) -> int:
+    content = message.get("content") or ""
+    return len(content) if isinstance(content, str) else sum(len(part.get("text") or "") for part in content)
 
 
 def _for_template(message: Message) -> Message:

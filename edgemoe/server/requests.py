@@ -14,17 +14,30 @@ DEFAULTS: Mapping[str, Any] = {"temperature": 0.7, "top_p": 0.95, "top_k": 40, "
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn. `top_k` 0 is no limit, `temperature` 0 the likeliest token; no `seed` draws one."""
+    """How a token is drawn. `top_k` 0 is no limit, `temperature` 0 the likeliest token; no `seed` draws one.
+
+    Penalties look at the newest `repeat_last_n` tokens; -1: at all.
+    """
 
     temperature: float = 0.7
     top_p: float = 0.95
     top_k: int = 40
     min_p: float = 0.05
+    typical_p: float = 1.0
     repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """Whether the model is to think before it answers, or how hard ("low", "high"); `field` is what said so."""
+
+    wanted: bool | str
+    field: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,8 @@ class Request:
 
     `sampling` has the fields of `Sampling` that were given. `schema` is a JSON schema that the answer is to have ({}:
     any JSON object). `tools` are functions as OpenAI's API has them; `tool` names the one that is to be called, "any"
-    means one of them, "auto" that the model decides, "none" that there are none. `logprobs` is the number of
+    means one of them, "auto" that the model decides, "none" that there are none; not `parallel`: it may call one at
+    the most. `logprobs` is the number of
     alternatives that are wanted of each token; None: not even its own. `max_tokens` None: as many as fit.
     `ctx`: prompt and answer may have so many tokens, where the model's context holds more.
     """
@@ -48,6 +62,8 @@ class Request:
     schema: Mapping[str, Any] | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
     tool: str = "auto"
+    parallel: bool = True
+    thinking: Thinking | None = None
     logprobs: int | None = None
     quality: str | float | None = None
     private: bool = False

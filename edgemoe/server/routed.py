@@ -30,17 +30,23 @@ async def answer(service: Service, assistant: Assistant, request: Request) -> Re
         return await _here(service, assistant, request, messages)
     options = dict(request.sampling) | {"stop": list(request.stop) or None, "max_tokens": request.max_tokens}
     options = {key: value for key, value in options.items() if value is not None}
-    given = await service.in_thread(lambda: assistant.reply(messages, private=request.private, **options))
+    known = {"private": request.private, "local_only": service.settings.local_only}
+    given = await service.in_thread(lambda: assistant.reply(messages, **known, **options))
     reply = Reply(AUTO, Progress(asked=time.monotonic()), given.cancel)
     reply.decision = given.decision
     threading.Thread(target=_deliver, args=(given, reply, assistant), name="edgemoe-answer", daemon=True).start()
     return reply
 
 
+_LOCAL = ("logit_bias", "top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n")
+"""Settings of sampling that the cloud's API does not have."""
+
+
 def _only_here(request: Request) -> bool:
-    """Whether it asks for schemas, tools, log-probabilities, a quality, or names tokens, which are this model's own."""
-    settings = (request.schema, request.logprobs, request.quality, request.sampling.get("logit_bias"))
-    return bool(request.tools) or any(value is not None for value in settings)
+    """Whether it asks for what only a local model is sure to do, or names tokens, which are that model's own."""
+    settings = (request.schema, request.logprobs, request.quality, request.thinking, request.ctx)
+    asked = any(value is not None for value in settings)
+    return asked or bool(request.tools) or any(name in request.sampling for name in _LOCAL)
 
 
 async def _here(service: Service, assistant: Assistant, request: Request, messages: list[Message]) -> Reply:

@@ -11,7 +11,9 @@ from collections.abc import Callable
 import uvicorn
 
 from edgemoe.errors import EdgeMoEError
-from edgemoe.server.app import create_app
+from edgemoe.server.app import create_app, error_response
+from edgemoe.server.limits import DEFAULT
+from edgemoe.server.protocol import configuration
 from edgemoe.server.service import Service
 
 _LINGER = 10  # seconds that answers under way get after Ctrl-C
@@ -84,12 +86,13 @@ def serve(
     """Answers requests on `bound` until Ctrl-C or SIGTERM; answers under way get a little time to end."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     app = create_app(service, api_key=api_key, hosts=(host,))
-    config = uvicorn.Config(
+    config = configuration(
         app,
+        DEFAULT,
+        error_response,
         log_level="info" if verbose else "warning",
         access_log=verbose,
         timeout_graceful_shutdown=_LINGER,
-        server_header=False,
     )
     try:
         _Server(config, on_start).run(sockets=[bound])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import llama_cpp.llama_cpp as bindings
@@ -16,22 +18,45 @@ from edgemoe.server.requests import Sampling
 
 Row = npt.NDArray[np.single]
 
-_LAST_TOKENS = 64  # that penalties look at: llama-cpp-python's default
+_ALL_TOKENS = 1 << 17  # more than any answer has
 _CANDIDATE = np.dtype([("id", np.intc), ("logit", np.single), ("p", np.single)], align=True)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a grammar waits for: the answer is free until its text has `text`, and what follows is the grammar's.
+
+    `piece` and `tokens` are the model's: the bytes of a token, special ones included, and the tokens of bytes.
+    """
+
+    text: bytes
+    piece: Callable[[int], bytes]
+    tokens: Callable[[bytes], Sequence[int]]
 
 
 class Sampler:
     """The samplers that `llama_cpp.Llama` would chain for a request, for a row of logits instead of a context's.
 
     A `grammar` (in GBNF) is first asked about the token that is drawn without it, as llama.cpp's own programs do, and
-    only if it is wrong about every token: with a large vocabulary that takes longer than computing one.
+    only if it is wrong about every token: with a large vocabulary that takes longer than computing one. With a `mark`
+    the grammar is of what follows that.
 
     Raises:
         RequestError: llama.cpp cannot read the grammar.
     """
 
-    def __init__(self, model: Any, n_vocab: int, sampling: Sampling, seed: int, grammar: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        n_vocab: int,
+        sampling: Sampling,
+        seed: int,
+        grammar: str | None = None,
+        mark: Mark | None = None,
+    ) -> None:
         self._ids = np.arange(n_vocab, dtype=np.intc)
+        self._mark = mark  # None when it has come
+        self._tail = b""
         self._grammar = _grammar(model, grammar) if grammar is not None else None
         self._chain = LlamaSampler()
         chain = self._chain
@@ -39,7 +64,7 @@ class Sampler:
             chain.add_logit_bias(n_vocab, {token: b for token, b in sampling.logit_bias.items() if token < n_vocab})
         chain.add_penalties(
             n_vocab,
-            _LAST_TOKENS,
+            sampling.repeat_last_n if sampling.repeat_last_n >= 0 else _ALL_TOKENS,
             sampling.repeat_penalty,
             sampling.frequency_penalty,
             sampling.presence_penalty,
@@ -48,6 +73,8 @@ class Sampler:
             chain.add_greedy()
             return
         chain.add_top_k(sampling.top_k)
+        if sampling.typical_p < 1:
+            chain.add_typical(sampling.typical_p)
         chain.add_top_p(sampling.top_p)
         chain.add_min_p(sampling.min_p)
         chain.add_temp(sampling.temperature)
@@ -56,7 +83,9 @@ class Sampler:
     def draw(self, row: Row) -> int:
         """The next token. Raises RequestError where the grammar allows none."""
         token = self._selected(row)
-        if self._grammar is not None:
+        if self._mark is not None:
+            self._look_for(self._mark, token)
+        elif self._grammar is not None:
             if not _allows(self._grammar, token):
                 token = self._selected(_allowed(self._grammar, self._ids, row))
             bindings.llama_sampler_accept(self._grammar, token)
@@ -73,6 +102,17 @@ class Sampler:
     def __del__(self) -> None:
         if "_chain" in self.__dict__:
             self.close()
+
+    def _look_for(self, mark: Mark, token: int) -> None:
+        self._tail = self._tail[-len(mark.text) :] + mark.piece(token)
+        _, found, rest = self._tail.partition(mark.text)
+        if not found:
+            return
+        self._mark = None
+        for following in mark.tokens(rest) if rest else ():
+            if not _allows(self._grammar, following):
+                raise RequestError("a call began in a way that its schema does not allow: ask again")
+            bindings.llama_sampler_accept(self._grammar, following)
 
     def _selected(self, row: Row) -> int:
         candidates = np.empty(len(row), dtype=_CANDIDATE)

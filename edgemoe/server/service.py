@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edgemoe.assistant import Assistant
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import EdgeMoEError
-from edgemoe.server import local, routed
+from edgemoe.server import local, routed, tools
 from edgemoe.server.embedding import Embedded, Embedder
 from edgemoe.server.errors import Busy, RequestError, UnknownModel, as_request_error
 from edgemoe.server.hosted import Hosted
@@ -157,6 +157,7 @@ class Service:
         self.admit(api, name)
         began = time.monotonic()
         try:
+            tools.check(request)
             if name == AUTO:
                 assert self.assistant is not None
                 reply = await routed.answer(self, self.assistant, request)
@@ -170,11 +171,19 @@ class Service:
         reply.on_end(lambda reply: self._ended(reply, api))
         return reply
 
-    async def embed(self, model: str | None, texts: Sequence[str | list[int]], api: str) -> Embedded:
-        """Texts as vectors.
+    async def embed(
+        self,
+        model: str | None,
+        texts: Sequence[str | list[int]],
+        api: str,
+        *,
+        dimensions: int | None = None,
+        **limits: Any,
+    ) -> Embedded:
+        """Texts as vectors, which have to have `dimensions`, if given; `limits` are those of `Embedder.embed`.
 
         Raises:
-            RequestError: the model makes text, not embeddings, or a text cannot be used.
+            RequestError: the model makes text, not embeddings, or other vectors, or a text cannot be used.
             Busy: the queue is full.
             EdgeMoEError: the model cannot be loaded.
         """
@@ -187,7 +196,10 @@ class Service:
                 if not isinstance(hosted, Embedder):
                     message = f"{name!r} makes text, not embeddings: serve an embedding model for them"
                     raise RequestError(message, param="model")
-                vectors, tokens = await self.in_thread(lambda: hosted.embed(texts))
+                if dimensions not in (None, hosted.dimensions):
+                    message = f"{dimensions}: the vectors of {name!r} have {hosted.dimensions}, and are not cut"
+                    raise RequestError(f"dimensions: {message}", param="dimensions")
+                vectors, tokens = await self.in_thread(lambda: hosted.embed(texts, **limits))
             finally:
                 give_back()
             outcome = "stop"
@@ -201,7 +213,7 @@ class Service:
         name = self.resolve(request.model)
         hosted, give_back = await self.take_llm(next(iter(self.settings.models)) if name == AUTO else name)
         try:
-            return await self.in_thread(lambda: count(hosted.llm, request))
+            return await self.in_thread(lambda: count(hosted.llm, request, hosted.engine.ctx))
         finally:
             give_back()
 

@@ -15,7 +15,9 @@ AUTO = "auto"
 @dataclass(frozen=True)
 class Settings:
     """`models` by name, the default one first; `config` is given where "auto" routes. `queue` more requests than
-    `parallel` may wait for each other; `keep_alive` seconds without a request unload a model (None: never)."""
+    `parallel` may wait for each other; `keep_alive` seconds without a request unload a model (None: never). With
+    `local_only` nothing leaves this machine.
+    """
 
     models: Mapping[str, LocalModel] = field(default_factory=dict)
     memory: int | str = AUTO
@@ -23,6 +25,7 @@ class Settings:
     queue: int = 32
     keep_alive: float | None = 300.0
     config: Config | None = None
+    local_only: bool = False
 
     @property
     def names(self) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgemoe.conversation import Message
 from edgemoe.server.errors import RequestError
+from edgemoe.server.grammar import grammar_of
 from edgemoe.server.requests import Piece, Request, TokenLogprob, ToolCall
 
 BEGIN, END = "<tool_call>", "</tool_call>"
@@ -30,6 +33,38 @@ def told(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> lis
     if messages and messages[0]["role"] == "system":
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
+
+
+def check(request: Request) -> None:
+    """Raises RequestError where tools, choice and form exclude each other."""
+    names = Counter(tool["function"]["name"] for tool in request.tools)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise RequestError(f"tools: there are two of the name {twice[0]!r}: give them different ones", param="tools")
+    if not request.tools and request.tool not in ("auto", "none"):
+        wanted = "required" if request.tool == "any" else request.tool
+        raise RequestError(f"tool_choice: {wanted!r} needs tools: send them, or leave it out", param="tool_choice")
+    if request.tools and request.tool == "auto" and request.schema is not None:
+        raise RequestError(
+            "tools: an answer cannot both have a form and be a call that the model may choose: leave out one of them, "
+            "or set tool_choice",
+            param="tools",
+        )
+
+
+def strict_calls(request: Request) -> str | None:
+    """The grammar (GBNF) of what follows BEGIN in an answer, where the model may call functions that are strict."""
+    functions = [tool["function"] for tool in request.tools]
+    if request.tool != "auto" or not any(function.get("strict") for function in functions):
+        return None
+    schemas = [
+        _call_schema(function["name"], (function.get("parameters") or {}) if function.get("strict") else {})
+        for function in functions
+    ]
+    call = grammar_of({"anyOf": schemas} if len(schemas) > 1 else schemas[0])
+    named = re.sub(r"^root ::=", "one-call ::=", call, flags=re.MULTILINE)
+    block = f'[ \\n]? one-call [ \\n]? "{END}"'
+    more = f' ([ \\n]? "{BEGIN}" {block})*' if request.parallel else ""
+    return f"{named}\nroot ::= {block}{more}\n"
 
 
 def forced(request: Request) -> tuple[str | None, Mapping[str, Any] | None]:

@@ -13,13 +13,15 @@ _USUAL_BYTES = 32
 class Vocabulary:
     """Of a loaded model. Threads may share it."""
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: Any, *, special: bool = False) -> None:
+        """With `special`, special tokens have their names as pieces."""
         self._vocab = llm._model.vocab
+        self._special = special
         self._pieces: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
 
     def piece(self, token: int) -> bytes:
-        """What `token` adds to a text: nothing for a special one."""
+        """What `token` adds to a text: nothing for a special one, unless these were asked for."""
         found = self._pieces.get(token)
         if found is None:
             found = self._pieces[token] = self._read(token, _USUAL_BYTES)
@@ -34,5 +36,5 @@ class Vocabulary:
 
     def _read(self, token: int, size: int) -> bytes:
         buffer = ctypes.create_string_buffer(size)
-        length = bindings.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+        length = bindings.llama_token_to_piece(self._vocab, token, buffer, size, 0, self._special)
         return self._read(token, -length) if length < 0 else buffer.raw[:length]

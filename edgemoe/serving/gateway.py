@@ -9,8 +9,8 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from edgemoe.server.app import error_event, error_response
-from edgemoe.server.door import LARGEST_BODY
 from edgemoe.server.errors import RequestError, TooLarge, Unavailable, as_request_error
+from edgemoe.server.limits import DEFAULT
 from edgemoe.server.streams import COMMENT, PING
 from edgemoe.serving.exchange import Asked, Begun, Part
 from edgemoe.serving.prefix import Beginnings, beginnings
@@ -48,8 +48,8 @@ async def _read(request: Request, path: str) -> Asked:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
-            raise TooLarge(f"the body is larger than {LARGEST_BODY >> 20} MiB")
+        if len(body) > DEFAULT.largest:
+            raise TooLarge(f"the body is larger than {DEFAULT.largest >> 20} MiB")
     headers = tuple((bytes(name), bytes(value)) for name, value in request.headers.raw)
     return Asked(request.method, path, request.scope["query_string"], headers, bytes(body))
 
