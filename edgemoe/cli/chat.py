@@ -107,7 +107,7 @@ def command(
         arguments = options.llama_arguments(memory=memory, cache=cache, quality=quality, ctx=ctx, threads=threads)
         given = {name: value for name, value in sampling.items() if options.was_given(context, name)}
         with _opened(model, trace=trace, verbose=verbose, **arguments) as (llm, name):
-            _chat(llm, name, text, kept, system, given, as_json)
+            _chat(llm, name, text, kept, system, given, as_json, _again(model))
 
 
 @contextmanager
@@ -122,8 +122,22 @@ def _opened(model: str | None, **arguments: Any) -> Iterator[tuple[Llama, str]]:
         yield llm, path.name
 
 
+def _again(model: str | None) -> list[str]:
+    """What to type for this model."""
+    from edgemoe.hub.names import name_of
+
+    return [] if model is None else [name_of(model) or model]
+
+
 def _chat(
-    llm: Llama, name: str, text: str | None, kept: Kept, system: str | None, given: dict[str, Any], as_json: bool
+    llm: Llama,
+    name: str,
+    text: str | None,
+    kept: Kept,
+    system: str | None,
+    given: dict[str, Any],
+    as_json: bool,
+    again: list[str],
 ) -> None:
     from edgemoe.chat.session import ChatSession
     from edgemoe.chat.settings import Settings
@@ -137,7 +151,7 @@ def _chat(
         screen = Screen(console())
         session = ChatSession(llm, system, on_forget=lambda: screen.note(_FORGOTTEN))
         greeting = f"{name}, {llm.n_ctx()} tokens of context. /help lists the commands."
-        talk(session, screen, settings, name, kept, system, greeting)
+        talk(session, screen, settings, name, kept, system, greeting, again)
         return
     session = ChatSession(llm, system, on_forget=lambda: click.echo(f"({_FORGOTTEN})", err=True))
     kept.resume(session, settings, system)

@@ -78,7 +78,8 @@ def _talk(
         session = RoutedSession(assistant, given.get("system"), **arguments)
         names = ", ".join([*assistant.config.local, *assistant.config.cloud])
         greeting = f"Who answers: {names}. /help lists the commands."
-        talk(session, screen, settings, "route", kept, given.get("system"), greeting)
+        again = ["--route", *(["--config", str(config)] if config else [])]
+        talk(session, screen, settings, "route", kept, given.get("system"), greeting, again)
 
 
 def _answer(session: RoutedSession, text: str, sampling: dict[str, Any], as_json: bool) -> None:
