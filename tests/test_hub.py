@@ -42,6 +42,7 @@ def test_names_work_wherever_a_model_is_asked_for(home: Home, monkeypatch: pytes
         ("zzz", "edgemoe list shows"),
         ("other/Model-GGUF:Q8_0", "edgemoe pull other/Model-GGUF:Q8_0 gets it"),
         ("missing.gguf", "there is no model file missing.gguf"),
+        ("", "there is no model file or name ''"),
     ],
 )
 def test_unknown_names_say_what_to_do(home: Home, remote_models: dict[str, Path], name: str, said: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.errors import EdgeMoEError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,11 +25,7 @@ class _Model(click.ParamType):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from edgemoe.hub import resolve
 
-        try:
-            path = resolve(value)
-        except ModelError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
-        return str(FILE.convert(path, param, ctx))
+        return str(resolve(value))  # its errors say it better than click's; whoever opens it says what is wrong with it
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names, and files where no name fits."""
@@ -46,6 +42,15 @@ def known_names() -> list[str]:
 
     with suppress(EdgeMoEError):
         return model_names()
+    return []
+
+
+def unfinished_names() -> list[str]:
+    """What rm calls downloads that did not come to their end."""
+    from edgemoe.hub.unfinished import unfinished
+
+    with suppress(EdgeMoEError):
+        return [model.source or model.name for model in unfinished()]
     return []
 
 
