@@ -73,7 +73,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "named"),
     [
         (["--nonsense"], "--nonsense"),
-        (["nonsense"], "nonsense"),
+        (["nonsense"], "there is no command 'nonsense'"),
+        (["cht"], "did you mean edgemoe chat?"),
+        (["ls"], "did you mean edgemoe list?"),
+        (["show", "."], ". is a directory: give the path of a .gguf file in it"),
         (["chat", "--nonsense"], "edgemoe chat --help"),
         (["chat", "missing.gguf", "-p", "x"], "missing.gguf"),
         (["chat", "-p", " "], "empty"),
@@ -93,6 +96,16 @@ def test_bad_input_is_one_line_and_code_2(arguments: list[str], named: str, caps
     assert shown.err.startswith("edgemoe: ")
     assert named.lower() in shown.err.lower()
     assert shown.err.count("\n") == 1
+
+
+def test_of_an_option_that_is_given_twice_the_last_holds_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(default_model_path())
+    assert call("show", model, "--ctx", "64", "--ctx=128", "--json", "--json") == 0
+    shown = capsys.readouterr()
+    assert shown.err == "edgemoe: --ctx was given 2 times: 128 holds\n"
+    assert json.loads(shown.out)
+    assert call("route", "decide", "--config", "a.toml", "--config", "b.toml", "Hello") == 2
+    assert capsys.readouterr().err.startswith("edgemoe: --config was given 2 times: b.toml holds\nedgemoe: ")
 
 
 def test_budget_that_is_too_small_names_one_that_works() -> None:

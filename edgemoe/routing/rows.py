@@ -43,8 +43,8 @@ def read_rows(paths: Iterable[str | Path], head: str) -> list[Row]:
 
     `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `scores` is
     a list of such, `split` is train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised
-    text. Other keys are the user's own. Raises EdgeMoEError, with the line's number, for one that is none of this, or has
-    a key that is nearly one of these.
+    text. Other keys are the user's own. Raises EdgeMoEError, with its number, for a line that is none of this, or has a
+    key that is nearly one of these.
     """
     rows = []
     for path in map(Path, paths):
