@@ -64,6 +64,16 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"Usage: edgemoe {verb}" in capsys.readouterr().out
 
 
+def test_descriptions_of_verbs_are_whole_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["route"]):
+        with pytest.MonkeyPatch.context() as terminal:
+            terminal.setenv("COLUMNS", "80")
+            assert call(*arguments, "--help") == 0
+        shown = capsys.readouterr().out
+        assert "..." not in shown.replace("...]...", "").replace("[ARGS]...", "")
+        assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out.startswith("edgemoe 0.")

@@ -17,12 +17,12 @@ GROUPS = {
         "chat",
         "run",
         "serve",
+        "ps",
     ),
     "Get models": (
         "pull",
         "list",
         "show",
-        "ps",
         "rm",
     ),
     "Make them smaller": (
@@ -124,7 +124,10 @@ def cli(context: click.Context) -> None:
 
     MODEL is a file, or the name of a model that was pulled.
 
-    Example: edgemoe chat model.gguf --memory 4GiB
+    \b
+    Examples: edgemoe chat    (with the small model that comes with edgemoe)
+              edgemoe pull unsloth/Qwen3-30B-A3B-GGUF
+              edgemoe chat qwen3-30b-a3b --memory 4GiB
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

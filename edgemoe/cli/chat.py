@@ -45,7 +45,7 @@ def _kind(setting: Setting) -> Any:
     return kind(setting.least, setting.most)
 
 
-@click.command()
+@click.command(short_help="Talk to a model in the terminal, or ask it one thing.")
 @click.argument("model", required=False, type=options.MODEL_FILE)
 @click.option("-p", "--prompt", help="Answer this and leave; a piped text does the same.")
 @options.memory
@@ -87,6 +87,8 @@ def command(
     """Talk to MODEL, or to the small model that comes with edgemoe.
 
     In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
+
+    Example: edgemoe chat model.gguf --memory 4GiB
     """
     from edgemoe.cli.chat_sessions import open_kept, print_sessions
 

@@ -19,7 +19,7 @@ _PARTS = ("not complete", "there", "of")
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"))
 
 
-@click.command()
+@click.command(short_help="List the models on this machine, by their names.")
 @options.as_json
 def command(as_json: bool) -> None:
     """List the models on this machine: what was pulled or named, packs, and the one that comes with edgemoe.

@@ -22,7 +22,7 @@ _SHARES = (0.25, 0.5, 0.75, 1.0)
 _COLUMNS = ("memory", "quality", "of experts", "hits", "read/token", "decode tok/s", "prompt tok/s", "load s", "binds")
 
 
-@click.command()
+@click.command(short_help="Estimate how fast a model will run, without loading it.")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE", help="A budget, as elsewhere.  [default: several]")
 @click.option("--quality", metavar="QUALITY", help="exact or fixed:LEVEL.  [default: all that MODEL has]")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgemoe.hub.offer import Offer
 
 
-@click.command()
+@click.command(short_help="Get a model from the Hugging Face Hub or a URL, or name a file.")
 @click.argument("model", metavar="REPO[:FILE]|URL|PATH")
 @click.option("--name", metavar="NAME", help="Call it so.  [default: made of the repository's or file's name]")
 @click.option("--revision", metavar="REV", help="A branch, tag or commit of the repository.  [default: main]")

@@ -20,7 +20,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-@click.command()
+@click.command(short_help="Remove models, and what of a download did not end.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @options.as_json
