@@ -100,7 +100,8 @@ def plan_removal(name: str) -> Removal:
         if Path(name).exists():
             raise ModelError(f"{name} is a file of yours, not the name of a model that was pulled: delete it yourself")
         raise ModelError(unknown(name))
-    _check_unused(model.name, model.paths)
+    if model.ours:  # other files stay where they are
+        _check_unused(model.name, model.paths)
     others = {path.resolve() for other in listed.known() if other.name != model.name for path in other.paths}
     files = [path for path in model.paths if model.ours and path.exists() and path.resolve() not in others]
     return Removal(model, tuple(files), sum(path.stat().st_size for path in files))
