@@ -15,7 +15,7 @@ def footer(answer: Stats, tokens: int) -> str:
     if not tokens:
         return f"no answer · peak {format_size(answer.peak_bytes)}"
     parts = [
-        f"{tokens} tokens",
+        f"{tokens} token{'' if tokens == 1 else 's'}",
         f"{answer.decode_tps:.1f} tok/s",
         f"{answer.time_to_first_token:.2f} s to the first",
         f"{answer.hit_rate:.0%} hits",

@@ -188,7 +188,7 @@ def _answer(session: ChatSession, text: str, name: str, sampling: dict[str, Any]
         print_json(_result(session, "".join(pieces), name, session.stats()))
         return
     click.echo()
-    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=True)
+    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=not sys.stderr.isatty())
 
 
 def _result(session: ChatSession, text: str, name: str, stats: Any) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _answer(session: RoutedSession, text: str, sampling: dict[str, Any], as_json
         print_json(_result(session.last))
         return
     click.echo()
-    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=True)
+    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=not sys.stderr.isatty())
 
 
 def _result(answer: Answer) -> dict[str, Any]:
