@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,24 @@ def test_ctrl_d_leaves_no_line_that_has_text(tmp_path: Path) -> None:
     chat.expect(r"Hello\.\s[^>]*to the first")
     chat.prompt()
     chat.leave(CTRL_D)
+
+
+def test_ctrl_z_goes_to_the_shell_and_back(tmp_path: Path) -> None:
+    shell = pexpect.spawn("bash", ["--norc", "-i"], env=environment(tmp_path), encoding="utf-8", timeout=60)
+    shell.sendline(shlex.join([sys.executable, *PROGRAM, "chat", *GREEDY]))
+    shell.expect(">>> ")
+    shell.send("Hel")
+    shell.expect("Hel")
+    shell.send("\x1a")
+    shell.expect("Stopped")
+    shell.sendline("fg")
+    shell.expect(">>> ")
+    shell.send("lo.\r")
+    shell.expect("to the first")
+    shell.send("/bye\r")
+    shell.sendline("exit")
+    shell.expect(pexpect.EOF)
+    assert "Hello." in (tmp_path / "edgemoe/history").read_text()
 
 
 # Sessions and history

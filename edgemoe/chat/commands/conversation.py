@@ -16,6 +16,7 @@ _KEYS = [
     ("Tab", "completes commands, their arguments, and names of files"),
     ("Up, Ctrl-R", "what was typed before; searches in it"),
     ("Ctrl-C", "stops the answer; at the prompt clears the line, and twice leaves"),
+    ("Ctrl-Z", "goes back to the shell, whose fg returns to the chat"),
     ("Ctrl-D", "leaves, where the line is empty"),
 ]
 
