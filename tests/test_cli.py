@@ -130,9 +130,16 @@ def test_completion(shell: str) -> None:
     done = run("completion", shell)
     assert done.returncode == 0
     assert "_EDGEMOE_COMPLETE" in done.stdout
-    environment = os.environ | {"_EDGEMOE_COMPLETE": "bash_complete", "COMP_WORDS": "edgemoe ch", "COMP_CWORD": "1"}
-    words = subprocess.run(PROGRAM, env=environment, capture_output=True, text=True, timeout=60).stdout
-    assert words == "plain,chat\n"
+    for typed, offered in [
+        ("edgemoe ch", "plain,chat\n"),
+        ("edgemoe chat --quality b", "plain,balanced\nplain,bits:3\n"),
+        ("edgemoe plan --machine m1", "plain,m1-air\n"),
+        ("edgemoe route de", "plain,decide\n"),
+    ]:
+        told = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        environment = os.environ | {"_EDGEMOE_COMPLETE": "bash_complete"} | told
+        words = subprocess.run(PROGRAM, env=environment, capture_output=True, text=True, timeout=60).stdout
+        assert words == offered
 
 
 # One answer

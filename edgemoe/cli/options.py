@@ -54,6 +54,13 @@ def unfinished_names() -> list[str]:
     return []
 
 
+def _complete_quality(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from edgemoe.experts.quality import EXACT, LEVELS, TARGETS
+
+    words = (EXACT, *TARGETS, *(f"fixed:{level}" for level in LEVELS), "bits:3")
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
 memory = click.option(
     "--memory",
     metavar="SIZE",
@@ -67,6 +74,7 @@ cache = click.option(
 quality = click.option(
     "--quality",
     metavar="QUALITY",
+    shell_complete=_complete_quality,
     default="exact",
     show_default=True,
     help="exact; of a pack also high, balanced, fast or a number (the error of a layer up to which planes are "
