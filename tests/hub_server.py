@@ -237,7 +237,7 @@ class Home:
         return json.loads(self.run(*arguments, "--json", **variables).stdout)
 
     def names(self) -> list[str]:
-        return [model["name"] for model in self.json("list")]
+        return [model["name"] for model in self.json("list") if "unfinished" not in model]
 
 
 def write_remote_models(folder: Path, model_factory: Any) -> dict[str, Path]:

@@ -87,7 +87,7 @@ def test_not_a_model(tmp_path: Path, kind: str) -> None:
 def test_missing_shard(tmp_path: Path) -> None:
     paths = write_model(tmp_path / "split.gguf", "qwen3moe", split_into=3, **SMALL)
     paths[1].unlink()
-    with pytest.raises(ReadError, match="00002-of-00003"):
+    with pytest.raises(ReadError, match="00002-of-00003.gguf is not beside it: download all"):
         Llama(paths[0])
 
 

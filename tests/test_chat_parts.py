@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 from edgemoe.chat.commands.registry import is_command
 from edgemoe.chat.markdown import BlockStream, ChatMarkdown, split_blocks
 from edgemoe.chat.painter import Line, Painter
+from edgemoe.chat.screen import Screen as ChatScreen
 from edgemoe.chat.settings import Settings
 from edgemoe.chat.store import Saved, load_conversation, open_session, save_conversation
 from edgemoe.chat.view import LiveView, fitting
@@ -200,6 +202,36 @@ def test_a_view_shows_each_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert text.count(part) == 1, part
     assert "tok/s" not in text
     assert max(map(len, screen.lines)) < 40
+
+
+@pytest.mark.parametrize("columns", [12, 30])
+def test_what_is_waited_for_takes_one_line(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    screen = Screen()
+    console = Console(width=columns, height=10, file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(console.file, "write", screen.write)
+    view = LiveView(console, list, thinking_shown=False)
+    view.waiting("loading a model with a name that is longer than the screen is wide")
+    for _ in range(1000):
+        if "loadi" in screen.lines[-1]:
+            break
+        time.sleep(0.01)
+    assert len(screen.lines) == 1
+    assert len(screen.lines[0]) < columns
+    view.answer("**Words** ❤️ and `code`")
+    view.end()
+    assert "Words" in screen.lines[0]
+    assert not any(line.endswith(" ") for line in screen.lines)
+
+
+def test_names_and_values_share_a_line_where_they_fit() -> None:
+    def shown(columns: int, value: str) -> list[str]:
+        console = Console(width=columns, file=io.StringIO())
+        ChatScreen(console).rows([("temperature", value), ("top_p", "1")])
+        return [line.strip() for line in console.file.getvalue().splitlines()]
+
+    assert shown(30, "0.7") == ["temperature  0.7", "top_p        1"]
+    assert shown(30, "as this one says at length") == ["temperature", "as this one says at length", "top_p", "1"]
+    assert shown(60, "as this one says at length")[0] == "temperature  as this one says at length"
 
 
 def test_as_many_parts_as_fit() -> None:

@@ -64,6 +64,16 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert f"Usage: edgemoe {verb}" in capsys.readouterr().out
 
 
+def test_descriptions_of_verbs_are_whole_in_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["route"]):
+        with pytest.MonkeyPatch.context() as terminal:
+            terminal.setenv("COLUMNS", "80")
+            assert call(*arguments, "--help") == 0
+        shown = capsys.readouterr().out
+        assert "..." not in shown.replace("...]...", "").replace("[ARGS]...", "")
+        assert max(map(len, shown.splitlines())) <= 80
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("--version") == 0
     assert capsys.readouterr().out.startswith("edgemoe 0.")
@@ -73,7 +83,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "named"),
     [
         (["--nonsense"], "--nonsense"),
-        (["nonsense"], "nonsense"),
+        (["nonsense"], "there is no command 'nonsense'"),
+        (["cht"], "did you mean edgemoe chat?"),
+        (["ls"], "did you mean edgemoe list?"),
+        (["show", "."], ". is a directory: give the path of a .gguf file in it"),
         (["chat", "--nonsense"], "edgemoe chat --help"),
         (["chat", "missing.gguf", "-p", "x"], "missing.gguf"),
         (["chat", "-p", " "], "empty"),
@@ -95,6 +108,16 @@ def test_bad_input_is_one_line_and_code_2(arguments: list[str], named: str, caps
     assert shown.err.count("\n") == 1
 
 
+def test_of_an_option_that_is_given_twice_the_last_holds_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(default_model_path())
+    assert call("show", model, "--ctx", "64", "--ctx=128", "--json", "--json") == 0
+    shown = capsys.readouterr()
+    assert shown.err == "edgemoe: --ctx was given 2 times: 128 holds\n"
+    assert json.loads(shown.out)
+    assert call("route", "decide", "--config", "a.toml", "--config", "b.toml", "Hello") == 2
+    assert capsys.readouterr().err.startswith("edgemoe: --config was given 2 times: b.toml holds\nedgemoe: ")
+
+
 def test_budget_that_is_too_small_names_one_that_works() -> None:
     done = run("chat", "-p", PROMPT, "--memory", "20MiB")
     assert (done.returncode, done.stdout) == (2, "")
@@ -107,9 +130,16 @@ def test_completion(shell: str) -> None:
     done = run("completion", shell)
     assert done.returncode == 0
     assert "_EDGEMOE_COMPLETE" in done.stdout
-    environment = os.environ | {"_EDGEMOE_COMPLETE": "bash_complete", "COMP_WORDS": "edgemoe ch", "COMP_CWORD": "1"}
-    words = subprocess.run(PROGRAM, env=environment, capture_output=True, text=True, timeout=60).stdout
-    assert words == "plain,chat\n"
+    for typed, offered in [
+        ("edgemoe ch", "plain,chat\n"),
+        ("edgemoe chat --quality b", "plain,balanced\nplain,bits:3\n"),
+        ("edgemoe plan --machine m1", "plain,m1-air\n"),
+        ("edgemoe route de", "plain,decide\n"),
+    ]:
+        told = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        environment = os.environ | {"_EDGEMOE_COMPLETE": "bash_complete"} | told
+        words = subprocess.run(PROGRAM, env=environment, capture_output=True, text=True, timeout=60).stdout
+        assert words == offered
 
 
 # One answer

@@ -172,6 +172,8 @@ WRONG = {
     '[local.a]\npath = "x.gguf"': r"line 2: local.a.path must be a file .* name of a model \(.*x.gguf\), not 'x",
     '[local.a]\n\nMemory = "1GiB"': r"line 3: \[local.a\] has no key 'Memory': did you mean memory\?",
     '[local.a]\nmemory = "1 GiBi"': "line 2: local.a.memory must be",
+    '[local.a]\nquality = "best"': r"line 2: local.a.quality must be 'exact', 'high', .*fixed:LEVEL.*, not 'best'",
+    "[local.a]\nquality = 1.5": "line 2: local.a.quality must be .*, not 1.5",
     "[local.a]\nsampling = { temprature = 1 }": r"line 2: \[local.a.sampling\] has no key 'temprature': .*temperature",
     "[local.a]\nsampling = { top_p = 2 }": r"local.a.sampling.top_p must be a number from 0 to 1, not 2",
     "[local.a.sampling]\nseed = -1": "line 2: local.a.sampling.seed must be a whole number",

@@ -42,6 +42,7 @@ def test_names_work_wherever_a_model_is_asked_for(home: Home, monkeypatch: pytes
         ("zzz", "edgemoe list shows"),
         ("other/Model-GGUF:Q8_0", "edgemoe pull other/Model-GGUF:Q8_0 gets it"),
         ("missing.gguf", "there is no model file missing.gguf"),
+        ("", "there is no model file or name ''"),
     ],
 )
 def test_unknown_names_say_what_to_do(home: Home, remote_models: dict[str, Path], name: str, said: str) -> None:
@@ -165,6 +166,42 @@ def test_rm_never_takes_what_is_in_use(home: Home) -> None:
         assert Path(path).name in home.run("ps").stdout
     assert home.run("ps").stderr == "no model is open\n"
     assert Path(path).exists()
+
+
+def test_a_file_of_the_users_loses_its_name_also_while_it_is_used(home: Home, remote_models: dict[str, Path]) -> None:
+    path = str(remote_models["Q4_K_M"])
+    home.run("pull", path, "--name", "mine")
+    with holding(path):
+        home.run("rm", "mine", "--yes")
+    assert Path(path).exists()
+    assert home.names() == ["tinystories-moe"]
+
+
+def test_a_pack_that_did_not_end_is_listed_and_goes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgemoe.hub.known import Known
+    from edgemoe.hub.unfinished import begun
+
+    partial = home.folder / "XDG_DATA_HOME/edgemoe/models/mine.mwq.gguf.partial"
+    partial.parent.mkdir(parents=True)
+
+    def interrupted() -> None:
+        with begun(Known("mine-pack", (partial,), ours=True)):
+            partial.write_bytes(bytes(5000))
+            partial.with_name(f"{partial.name}.journal").write_text("{}")
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("XDG_DATA_HOME", str(home.folder / "XDG_DATA_HOME"))
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert "mine-pack     4.88 KiB  not known" in home.run("list").stdout
+    home.run("rm", "mine-pack", "--yes")
+    assert not list(partial.parent.iterdir())
+
+
+def test_names_are_made_of_what_letters_are_without_their_marks(home: Home, remote_models: dict[str, Path]) -> None:
+    path = home.folder / "Mödel é 1.gguf"
+    path.write_bytes(remote_models["Q4_K_M"].read_bytes())
+    assert home.json("pull", str(path))["name"] == "model-e-1"
 
 
 def test_rm_of_what_was_not_pulled(home: Home, remote_models: dict[str, Path]) -> None:

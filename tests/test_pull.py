@@ -152,6 +152,59 @@ def test_a_killed_download_goes_on(home: Home, hub: Hub, remote_models: dict[str
     assert not any(part.get("range") is None for part in hub.asked("/cdn/")[2:])
 
 
+def test_ctrl_c_leaves_what_list_shows_and_rm_takes_away(home: Home, hub: Hub, remote_models: dict[str, Path]) -> None:
+    import pexpect
+
+    source = f"{REPOSITORY}:{remote_models['Q4_K_M'].name}"
+    hub.long, hub.cuts = 2 << 20, [1_500_000, *([0] * 50)]
+    child = pexpect.spawn(PROGRAM[0], [*PROGRAM[1:], "pull", REPOSITORY, "--yes"], env=home.environment, timeout=60)
+    child.expect("MiB ")
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_size for part in home.cache.rglob("*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "in use by process" in home.run("rm", REPOSITORY, "--yes", code=2).stderr
+    child.sendintr()
+    child.expect(f"stopped: the same command goes on from what is here, edgemoe rm {source} takes it away")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    [begun] = [model for model in home.json("list") if "unfinished" in model]
+    size = remote_models["Q4_K_M"].stat().st_size
+    assert (begun["source"], begun["unfinished"], begun["bytes"]) == (source, 1_500_000, size)
+    assert f"{source}  1.43 MiB" in home.run("list").stdout
+    assert "edgemoe pull" in home.run("show", REPOSITORY, code=2).stderr
+    assert "frees 1.43 MiB" in home.run("rm", f"{REPOSITORY}:Q4_K_M", "--yes").stderr
+    assert not [path for path in home.cache.rglob("*") if path.is_file()]
+    assert "NOT COMPLETE" not in home.run("list").stdout
+    hub.cuts.clear()
+    home.run("pull", REPOSITORY)
+    assert home.names() == ["tiny-moe", "tinystories-moe"]
+    assert "NOT COMPLETE" not in home.run("list").stdout
+
+
+def test_shards_that_came_go_with_the_one_that_did_not(home: Home, hub: Hub, remote_models: dict[str, Path]) -> None:
+    hub.add(REPOSITORY, remote_models["split"], remote_models["second"], folder="Q6_K/")
+    first, second = (remote_models[name].stat().st_size for name in ("split", "second"))
+    hub.long, hub.cuts = 2 << 20, [first, 300_000, 0, 0, 0]
+    home.run("pull", f"{REPOSITORY}:Q6_K", code=2)
+    [begun] = [model for model in home.json("list") if "unfinished" in model]
+    assert (begun["unfinished"], begun["bytes"]) == (first + 300_000, first + second)
+    hub.cuts = [100_000, 0, 0, 0]
+    home.run("pull", f"{REPOSITORY}:Q6_K", code=2)  # the first shard was there already, but is of this download
+    home.run("rm", f"{REPOSITORY}:Q6_K", "--yes")
+    assert not [path for path in home.cache.rglob("*") if path.is_file() and path.parent.name != "refs"]
+
+
+def test_a_download_from_a_url_that_did_not_end(home: Home, hub: Hub, remote_models: dict[str, Path]) -> None:
+    hub.plain["Model.gguf"] = remote_models["Q4_K_M"].read_bytes()
+    hub.long, hub.cuts = 2 << 20, [1_500_000, 0, 0, 0]
+    url = f"{hub.url}/files/Model.gguf"
+    home.run("pull", url, code=2)
+    assert f"{url}  1.43 MiB" in home.run("list").stdout
+    home.run("rm", url, "--yes")
+    assert not list((home.folder / "XDG_DATA_HOME/edgemoe/models").iterdir())
+
+
 def test_a_damaged_download_is_refused_and_fetched_anew(home: Home, hub: Hub) -> None:
     hub.damaged = True
     refused = home.run("pull", REPOSITORY, code=2)

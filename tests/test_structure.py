@@ -51,7 +51,7 @@ PYTHON = {
     "server": _RUNTIME | {"batching", "routing", "conversation", "thinking", "config", "assistant", "__init__"},
     "serving": _RUNTIME | {"config", "hub", "server", "bench"},
     "cloud": {"errors", "files"},
-    "config": {"errors", "sizes", "files", "cloud", "hub"},
+    "config": {"errors", "sizes", "files", "cloud", "hub", "experts"},
     "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME
     | {"batching", "calibrate", "level_heads", "chat", "bench", "planning", "server", "serving", "cloud", "routing"}

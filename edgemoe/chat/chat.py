@@ -62,10 +62,13 @@ def exchange(chat: Chat, question: str, *, seed: int | None = None) -> None:
         EdgeMoEError: what the session raises.
     """
     sampling = chat.settings.sampling() | ({} if seed is None else {"seed": seed})
+    before = len(chat.session.transcript)
     with one_interrupt(), closing(chat.session.reply(question, **sampling)) as pieces:
         stopped = _stream(chat, pieces)
     cut = " · cut by the token limit" if chat.session.finish_reason == "length" else ""
     chat.screen.say(chat.session.footer() + ("" if stopped else cut))
+    if stopped and len(chat.session.transcript) == before:
+        chat.screen.say("That message has no answer, and is not kept.")
     chat.keep()
 
 

@@ -54,6 +54,7 @@ class Prompt:
             completer=CommandCompleter(chat),
             complete_while_typing=False,
             enable_history_search=True,
+            enable_suspend=True,
             multiline=True,
             key_bindings=_keys(),
             prompt_continuation="... ",

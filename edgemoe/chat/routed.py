@@ -133,8 +133,8 @@ class RoutedSession(Session):
         rows = [("route", f"{decision.route}{f', {decision.target}' if decision.target else ''}")]
         rows += [("rule", decision.rule), ("reason", decision.reason)]
         for head, scores in decision.scores.items():
-            label = "yes" if "yes" in scores else max(scores, key=lambda name: scores[name])
-            rows.append((head, f"{label} {scores[label]:.0%}"))
+            likely = max(scores, key=lambda name: scores[name])
+            rows.append((head, f"{scores['yes']:.0%}" if "yes" in scores else f"{likely} {scores[likely]:.0%}"))
         rows += [("note", note) for note in self._answered().notes]
         return rows
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,8 @@ from edgemoe.chat.view import LiveView, PlainView, View
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_LEAST_ROOM = 24  # columns, for values that are longer
 
 
 class Screen:
@@ -81,9 +84,10 @@ class Screen:
         self.console.print(printable(text), style=style, markup=False, highlight=False)
 
     def rows(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Names and values; below each other where both do not fit."""
+        """Names and values; below each other where a value would have little room."""
         width = max((len(name) for name, _ in rows), default=0)
-        if width + 28 > self.console.width:
+        longest = max((cell_len(value) for _, value in rows), default=0)
+        if width + 4 + min(longest, _LEAST_ROOM) > self.console.width:
             for name, value in rows:
                 self.say(name, style="bold")
                 self.console.print(Padding(Text(printable(value)), (0, 0, 0, 2)))

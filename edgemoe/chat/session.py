@@ -153,7 +153,8 @@ class ChatSession(Session):
                 self.messages.pop()
             # The last token of an answer cut by its length is never evaluated.
             unevaluated = 1 if self.finish_reason == "length" else 0
-            self.completion_tokens = max(0, self.llm.n_tokens - self.prompt_tokens + unevaluated) if answer else 0
+            computed = answer or self.finish_reason  # tokens may have no text
+            self.completion_tokens = max(0, self.llm.n_tokens - self.prompt_tokens + unevaluated) if computed else 0
 
     @property
     def transcript(self) -> list[Message]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -21,6 +22,7 @@ _FRAME_SECONDS = 0.1
 _SHARE_OF_TIME = 0.1  # that drawing may take
 _SHORTEST_SECONDS = 0.05
 _STATUS_SECONDS = 0.25
+_END = re.compile(r"(?: |\x1b\[[\d;]*m)+$")  # of a line: spaces, and what changes colours
 
 
 class View(Protocol):
@@ -157,20 +159,23 @@ class LiveView:
         now = time.monotonic()
         frame = _FRAMES[int(now / _FRAME_SECONDS) % len(_FRAMES)]
         if not content.thinks and not self._blocks.open and not self._has_text:
-            return self._line(f"{frame} {content.waiting} · {now - self._begun:.0f} s")
+            return self._line(f"{frame} {now - self._begun:.0f} s · {content.waiting}")
         if now - self._status_read > _STATUS_SECONDS:
             self._status_read, self._status_parts = now, list(self._status())
         words = [f"thinking, {len(content.thoughts.split())} words"] if content.thinks else []
         return self._line(f"{frame} {fitting([*words, *self._status_parts], self._console.width - 3)}")
 
     def _line(self, text: str) -> Line:
-        [line] = self._lines(Text(text, style="dim", no_wrap=True, overflow="ellipsis")) or [Line("", 0)]
-        return line
+        return next(iter(self._lines(Text(text, style="dim"), whole=True)), Line("", 0))
 
-    def _lines(self, renderable: RenderableType) -> list[Line]:
-        """As they are written; one column is left free, so that the terminal breaks none of them."""
+    def _lines(self, renderable: RenderableType, *, whole: bool = False) -> list[Line]:
+        """As they are written; one column is left free, so that the terminal breaks none of them.
+
+        What is `whole` is cut where it is too wide, and otherwise goes on in the next line.
+        """
+        cut: dict[str, Any] = {"no_wrap": True, "overflow": "ellipsis"} if whole else {}  # print forgets a Text's own
         with self._console.capture() as captured:
-            self._console.print(renderable, width=max(10, self._console.width - 1))
+            self._console.print(renderable, width=max(10, self._console.width - 1), **cut)
         found = [_stripped(text) for text in captured.get().split("\n")]
         while found and not found[-1].width:
             found.pop()
@@ -238,4 +243,5 @@ def _thoughts(thoughts: str) -> Text:
 
 def _stripped(text: str) -> Line:
     plain = Text.from_ansi(text).plain.rstrip()
-    return Line(text if text.rstrip() != plain else plain, cell_len(plain))
+    kept = _END.sub(lambda end: end[0].replace(" ", ""), text)  # terminals count the columns of some emoji otherwise
+    return Line(plain if text.rstrip() == plain else kept, cell_len(plain))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -16,12 +17,12 @@ GROUPS = {
         "chat",
         "run",
         "serve",
+        "ps",
     ),
     "Get models": (
         "pull",
         "list",
         "show",
-        "ps",
         "rm",
     ),
     "Make them smaller": (
@@ -44,6 +45,18 @@ GROUPS = {
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 """Each is the module `edgemoe.cli.VERB` with a click command named `command`."""
 
+_MEANT = {
+    "ls": "list",
+    "remove": "rm",
+    "delete": "rm",
+    "download": "pull",
+    "get": "pull",
+    "info": "show",
+    "quantize": "pack",
+    "help": "--help",
+}
+"""What other programs call the verbs."""
+
 _BAD_INPUT = 2
 _INTERRUPTED = 130
 
@@ -58,6 +71,19 @@ class _Verbs(click.Group):
         command: click.Command = importlib.import_module(f"edgemoe.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in VERBS and name[:1].isalpha() and not ctx.resilient_parsing:
+            near = [_MEANT[name]] if name in _MEANT else difflib.get_close_matches(name, VERBS, n=1)
+            hint = f": did you mean edgemoe {near[0]}?" if near else ""
+            ctx.fail(f"there is no command {name!r}{hint}")
+        found = super().resolve_command(ctx, args)
+        if found[1] is not None and not ctx.resilient_parsing:
+            _note_repeated(click.Context(found[1], ctx, name), found[2])
+        return found
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         limit = formatter.width - 6 - max(map(len, VERBS))
         width = max(map(len, VERBS))
@@ -66,6 +92,24 @@ class _Verbs(click.Group):
             rows = [(verb.ljust(width), found.get_short_help_str(limit)) for verb, found in commands.items() if found]
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def _note_repeated(context: click.Context, arguments: list[str]) -> None:
+    """Says of options that were given more than once which value holds; of wrong arguments somebody else says so."""
+    command = context.command
+    try:
+        values, rest, order = command.make_parser(context).parse_args([*arguments])
+    except click.UsageError:
+        return
+    for option in dict.fromkeys(order):
+        counts = isinstance(option, click.Option) and not (option.multiple or option.count or option.is_flag)
+        if counts and order.count(option) > 1:
+            click.echo(
+                f"edgemoe: {option.opts[-1]} was given {order.count(option)} times: {values[option.name]} holds",
+                err=True,
+            )
+    if isinstance(command, click.Group) and rest and (inner := command.get_command(context, rest[0])):
+        _note_repeated(click.Context(inner, context, rest[0]), rest[1:])
 
 
 @click.group(
@@ -80,7 +124,10 @@ def cli(context: click.Context) -> None:
 
     MODEL is a file, or the name of a model that was pulled.
 
-    Example: edgemoe chat model.gguf --memory 4GiB
+    \b
+    Examples: edgemoe chat    (with the small model that comes with edgemoe)
+              edgemoe pull unsloth/Qwen3-30B-A3B-GGUF
+              edgemoe chat qwen3-30b-a3b --memory 4GiB
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -22,7 +22,7 @@ SYSFS = Path("/sys")
 _IDLE_SECONDS = 3.0
 
 
-@click.command()
+@click.command(short_help="Measure the speed, hit rate and memory of a model.")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE,...", default="auto", show_default=True, help="Budgets of the process.")
 @options.cache
@@ -90,6 +90,8 @@ def command(
 
     Each setting is measured in a process of its own, so that the peak is its own. Decoding is greedy. With --ray each
     machine measures one at a time, of the file that is called MODEL there.
+
+    Example: edgemoe bench model.gguf --memory 2GiB,4GiB
     """
     from edgemoe.bench.measure import Job, measure_all
 

@@ -45,7 +45,7 @@ def _kind(setting: Setting) -> Any:
     return kind(setting.least, setting.most)
 
 
-@click.command()
+@click.command(short_help="Talk to a model in the terminal, or ask it one thing.")
 @click.argument("model", required=False, type=options.MODEL_FILE)
 @click.option("-p", "--prompt", help="Answer this and leave; a piped text does the same.")
 @options.memory
@@ -87,6 +87,8 @@ def command(
     """Talk to MODEL, or to the small model that comes with edgemoe.
 
     In the chat, /help lists the commands, Ctrl-C stops an answer and Ctrl-D leaves.
+
+    Example: edgemoe chat model.gguf --memory 4GiB
     """
     from edgemoe.cli.chat_sessions import open_kept, print_sessions
 
@@ -107,7 +109,7 @@ def command(
         arguments = options.llama_arguments(memory=memory, cache=cache, quality=quality, ctx=ctx, threads=threads)
         given = {name: value for name, value in sampling.items() if options.was_given(context, name)}
         with _opened(model, trace=trace, verbose=verbose, **arguments) as (llm, name):
-            _chat(llm, name, text, kept, system, given, as_json)
+            _chat(llm, name, text, kept, system, given, as_json, _again(model))
 
 
 @contextmanager
@@ -122,8 +124,22 @@ def _opened(model: str | None, **arguments: Any) -> Iterator[tuple[Llama, str]]:
         yield llm, path.name
 
 
+def _again(model: str | None) -> list[str]:
+    """What to type for this model."""
+    from edgemoe.hub.names import name_of
+
+    return [] if model is None else [name_of(model) or model]
+
+
 def _chat(
-    llm: Llama, name: str, text: str | None, kept: Kept, system: str | None, given: dict[str, Any], as_json: bool
+    llm: Llama,
+    name: str,
+    text: str | None,
+    kept: Kept,
+    system: str | None,
+    given: dict[str, Any],
+    as_json: bool,
+    again: list[str],
 ) -> None:
     from edgemoe.chat.session import ChatSession
     from edgemoe.chat.settings import Settings
@@ -137,7 +153,7 @@ def _chat(
         screen = Screen(console())
         session = ChatSession(llm, system, on_forget=lambda: screen.note(_FORGOTTEN))
         greeting = f"{name}, {llm.n_ctx()} tokens of context. /help lists the commands."
-        talk(session, screen, settings, name, kept, system, greeting)
+        talk(session, screen, settings, name, kept, system, greeting, again)
         return
     session = ChatSession(llm, system, on_forget=lambda: click.echo(f"({_FORGOTTEN})", err=True))
     kept.resume(session, settings, system)
@@ -172,7 +188,7 @@ def _answer(session: ChatSession, text: str, name: str, sampling: dict[str, Any]
         print_json(_result(session, "".join(pieces), name, session.stats()))
         return
     click.echo()
-    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=True)
+    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=not sys.stderr.isatty())
 
 
 def _result(session: ChatSession, text: str, name: str, stats: Any) -> dict[str, Any]:

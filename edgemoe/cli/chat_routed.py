@@ -78,7 +78,8 @@ def _talk(
         session = RoutedSession(assistant, given.get("system"), **arguments)
         names = ", ".join([*assistant.config.local, *assistant.config.cloud])
         greeting = f"Who answers: {names}. /help lists the commands."
-        talk(session, screen, settings, "route", kept, given.get("system"), greeting)
+        again = ["--route", *(["--config", str(config)] if config else [])]
+        talk(session, screen, settings, "route", kept, given.get("system"), greeting, again)
 
 
 def _answer(session: RoutedSession, text: str, sampling: dict[str, Any], as_json: bool) -> None:
@@ -95,7 +96,7 @@ def _answer(session: RoutedSession, text: str, sampling: dict[str, Any], as_json
         print_json(_result(session.last))
         return
     click.echo()
-    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=True)
+    console(stderr=True).print(session.footer(), style="dim", markup=False, soft_wrap=not sys.stderr.isatty())
 
 
 def _result(answer: Answer) -> dict[str, Any]:

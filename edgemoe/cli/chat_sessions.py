@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,9 @@ def talk(
     kept: Kept,
     system: str | None,
     greeting: str,
+    again: Sequence[str] = (),
 ) -> None:
-    """The interactive chat."""
+    """The interactive chat; `again` are the arguments with which a session goes on with the same models."""
     from edgemoe.chat.chat import Chat
     from edgemoe.chat.terminal import chat_loop, show_end_of
 
@@ -74,7 +76,7 @@ def talk(
         show_end_of(chat)
     chat_loop(chat)
     if chat.name:
-        screen.say(f"Kept: edgemoe chat --session {chat.name} goes on.")
+        screen.say(f"Kept: {shlex.join(['edgemoe', 'chat', *again, '--session', chat.name])} goes on.")
 
 
 def print_sessions(*, as_json: bool) -> None:
@@ -94,4 +96,5 @@ def print_sessions(*, as_json: bool) -> None:
 def _description(row: dict[str, str]) -> str:
     if "problem" in row:
         return f"{row['changed']}  {row['problem']}"
-    return f"{row['changed']}  {row['questions']} messages, {row['model']}: {row['first']}"
+    count = f"{row['questions']} message{'' if row['questions'] == 1 else 's'}"
+    return f"{row['changed']}  {count}, {row['model']}: {row['first']}"

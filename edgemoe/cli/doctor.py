@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SLOW_DISK = 200e6  # bytes per second: a hard disk, or a network
 
 
-@click.command()
+@click.command(short_help="Check this installation, and say what limits its speed.")
 @click.argument("model", required=False, type=options.MODEL_FILE)
 @click.option(
     "--dir",
@@ -37,6 +37,8 @@ def command(model: str | None, directory: str | None, as_json: bool) -> None:
 
     The disk is that on which MODEL lies; without MODEL, a temporary file of 256 MiB is written to the folder and
     removed again, and speeds are those of a model such as Qwen3-30B-A3B. The exit code is 1 when there is a problem.
+
+    Example: edgemoe doctor model.gguf
     """
     from edgemoe.cli.console import print_json, quiet_library, working
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CTX = 512
 
 
-@click.command(name="eval")
+@click.command(name="eval", short_help="Measure a model's perplexity, or its distance from another.")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--text", "text_file", required=True, type=options.FILE, help="The text, in UTF-8.")
 @click.option("--against", type=options.MODEL_FILE, metavar="MODEL2", help="Compare with this model's predictions.")
@@ -52,6 +52,8 @@ def command(
     measured at the same places; both models are open at once, and MODEL gets half of --memory. --quality, --cache
     and --step are MODEL's. What a quality target waits for depends on the cache; --step 1 evaluates as text is
     generated.
+
+    Example: edgemoe eval model.gguf --text english.txt
     """
     from edgemoe.budget import resolve_memory
     from edgemoe.cli.console import open_llama, print_json, print_rows, read_text

@@ -15,24 +15,35 @@ if TYPE_CHECKING:
     from edgemoe.hub.known import Known
 
 _COLUMNS = ("name", "size", "type", "experts", "last used", "from")
+_PARTS = ("not complete", "there", "of")
 _UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"))
 
 
-@click.command()
+@click.command(short_help="List the models on this machine, by their names.")
 @options.as_json
 def command(as_json: bool) -> None:
-    """List the models on this machine: what was pulled or named, packs, and the one that comes with edgemoe."""
+    """List the models on this machine: what was pulled or named, packs, and the one that comes with edgemoe.
+
+    Below them stand downloads that did not come to their end.
+    """
     from edgemoe.cli.console import print_json, print_table, quiet_library
     from edgemoe.hub.names import last_used
     from edgemoe.hub.shelf import shelf
+    from edgemoe.hub.unfinished import there, unfinished
 
     quiet_library()
-    models = shelf()
+    models, begun = shelf(), unfinished()
     if as_json:
         values = [asdict(m) | {"last_used": last_used(m.path), "missing": not m.path.exists()} for m in models]
-        print_json(values)
+        parts = [asdict(m) | {"last_used": None, "missing": True, "unfinished": there(m)} for m in begun]
+        print_json([*values, *parts])
         return
     print_table(_COLUMNS, [_cells(model, last_used(model.path)) for model in models])
+    if begun:
+        click.echo()
+        whole = {model: format_size(model.bytes) if model.bytes else "not known" for model in begun}
+        print_table(_PARTS, [(model.source or model.name, format_size(there(model)), whole[model]) for model in begun])
+        click.echo("edgemoe pull goes on with these, edgemoe rm takes away what is there", err=True)
 
 
 def _cells(model: Known, used: float | None) -> tuple[str, ...]:

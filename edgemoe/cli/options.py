@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from edgemoe.errors import EdgeMoEError, ModelError
+from edgemoe.errors import EdgeMoEError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,11 +25,7 @@ class _Model(click.ParamType):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from edgemoe.hub import resolve
 
-        try:
-            path = resolve(value)
-        except ModelError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
-        return str(FILE.convert(path, param, ctx))
+        return str(resolve(value))  # its errors say it better than click's; whoever opens it says what is wrong with it
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Names, and files where no name fits."""
@@ -49,6 +45,22 @@ def known_names() -> list[str]:
     return []
 
 
+def unfinished_names() -> list[str]:
+    """What rm calls downloads that did not come to their end."""
+    from edgemoe.hub.unfinished import unfinished
+
+    with suppress(EdgeMoEError):
+        return [model.source or model.name for model in unfinished()]
+    return []
+
+
+def _complete_quality(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from edgemoe.experts.quality import EXACT, LEVELS, TARGETS
+
+    words = (EXACT, *TARGETS, *(f"fixed:{level}" for level in LEVELS), "bits:3")
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
 memory = click.option(
     "--memory",
     metavar="SIZE",
@@ -62,6 +74,7 @@ cache = click.option(
 quality = click.option(
     "--quality",
     metavar="QUALITY",
+    shell_complete=_complete_quality,
     default="exact",
     show_default=True,
     help="exact; of a pack also high, balanced, fast or a number (the error of a layer up to which planes are "

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".mwq.gguf"
 
 
-@click.command()
+@click.command(short_help="Make a pack: experts that are usable at 2, 3 or 4 bits.")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option(
     "-o",

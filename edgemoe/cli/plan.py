@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgemoe.cli import options
 from edgemoe.errors import BudgetError
@@ -22,7 +23,13 @@ _SHARES = (0.25, 0.5, 0.75, 1.0)
 _COLUMNS = ("memory", "quality", "of experts", "hits", "read/token", "decode tok/s", "prompt tok/s", "load s", "binds")
 
 
-@click.command()
+def _complete_machine(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from edgemoe.planning.machines import MACHINES
+
+    return [CompletionItem(name) for name in (_THIS, *MACHINES) if name.startswith(incomplete)]
+
+
+@click.command(short_help="Estimate how fast a model will run, without loading it.")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE", help="A budget, as elsewhere.  [default: several]")
 @click.option("--quality", metavar="QUALITY", help="exact or fixed:LEVEL.  [default: all that MODEL has]")
@@ -30,6 +37,7 @@ _COLUMNS = ("memory", "quality", "of experts", "hits", "read/token", "decode tok
     "--machine",
     "machine_name",
     metavar="NAME",
+    shell_complete=_complete_machine,
     default=_THIS,
     show_default=True,
     help="Or pi5-nvme, pi5-sd, m1-air, x86-laptop.",

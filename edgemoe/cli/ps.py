@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("pid", "model", "memory", "budget", "bits per weight", "since")
 
 
-@click.command()
+@click.command(short_help="List the models that are open now.")
 @options.as_json
 def command(as_json: bool) -> None:
     """List the models that are open now, in any process of yours: its memory, budget, and the bits it computes with."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from edgemoe.hub.offer import Offer
 
 
-@click.command()
+@click.command(short_help="Get a model from the Hugging Face Hub or a URL, or name a file.")
 @click.argument("model", metavar="REPO[:FILE]|URL|PATH")
 @click.option("--name", metavar="NAME", help="Call it so.  [default: made of the repository's or file's name]")
 @click.option("--revision", metavar="REV", help="A branch, tag or commit of the repository.  [default: main]")
@@ -193,33 +196,43 @@ def _values(offer: Offer, outlook: _Outlook) -> dict[str, Any]:
 def _fetch(offer: Offer, name: str | None) -> Known:
     from edgemoe.cli.console import byte_progress
     from edgemoe.hub.shelf import keep
+    from edgemoe.hub.unfinished import begun
 
-    done = 0
-    with byte_progress(offer.stem) as show:
+    going = replace(offer.record(offer.places(), name), bytes=offer.bytes or 0)
+    with begun(going), _told_of_the_end(going), byte_progress(offer.stem) as show:
+        done = 0
 
         def progress(count: int) -> None:
             nonlocal done
             done += count
             show(done, max(done, offer.bytes or 0))
 
-        try:
-            paths = offer.fetch(progress)
-        except KeyboardInterrupt:
-            click.echo("edgemoe: stopped: the same command goes on from what is here", err=True)
-            raise
-    return keep(offer.record(paths, name))
+        return keep(offer.record(offer.fetch(progress), name))
+
+
+@contextmanager
+def _told_of_the_end(model: Known) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        name = shlex.quote(model.source or model.name)
+        end = f"the same command goes on from what is here, edgemoe rm {name} takes it away"
+        click.echo(f"\nedgemoe: stopped: {end}", err=True)
+        raise
 
 
 def _pack(model: Known) -> Known | None:
     """None for what is a pack."""
     from edgemoe.cli.console import byte_progress
     from edgemoe.hub.shelf import keep, pack_of
+    from edgemoe.hub.unfinished import begun
     from edgemoe.packs.plan import Settings
     from edgemoe.packs.writer import pack
 
     if model.type.startswith("pack"):
         return None
     made = pack_of(model)
-    with byte_progress(f"packing {model.name}") as progress:
+    going = replace(made, paths=(Path(f"{made.path}.partial"),))
+    with begun(going), _told_of_the_end(going), byte_progress(f"packing {model.name}") as progress:
         pack(str(model.path), made.path, Settings(), overwrite=True, progress=progress)
     return keep(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -10,19 +11,25 @@ from click.shell_completion import CompletionItem
 from edgemoe.cli import options
 from edgemoe.sizes import format_size
 
+if TYPE_CHECKING:
+    from edgemoe.hub.shelf import Removal
+
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in options.known_names() if name.startswith(incomplete)]
+    names = [*options.known_names(), *options.unfinished_names()]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-@click.command()
+@click.command(short_help="Remove models, and what of a download did not end.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=_complete)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @options.as_json
 def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """Remove models by their names. Files are deleted only if pull fetched or packed them.
 
-    A model that a process has open stays.
+    A model that a process has open stays. Of a download that did not come to its end, give the name that list shows.
+
+    Example: edgemoe rm qwen3-30b-a3b
     """
     from edgemoe.cli.console import print_json
     from edgemoe.hub.shelf import plan_removal, remove
@@ -31,7 +38,7 @@ def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     for removal in removals:
         files = "".join(f"\n  {path}" for path in removal.files)
         what = f"frees {format_size(removal.bytes)}{files}" if files else "deletes no file: pull did not write any"
-        click.echo(f"{removal.model.name}: {what}", err=True)
+        click.echo(f"{_called(removal)}: {what}", err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("without a terminal nobody can be asked: add --yes")
@@ -39,4 +46,8 @@ def command(names: tuple[str, ...], yes: bool, as_json: bool) -> None:
     for removal in removals:
         remove(removal)
     if as_json:
-        print_json([{"name": r.model.name, "files": r.files, "bytes": r.bytes} for r in removals])
+        print_json([{"name": _called(r), "files": r.files, "bytes": r.bytes} for r in removals])
+
+
+def _called(removal: Removal) -> str:
+    return removal.model.source or removal.model.name if removal.unfinished else removal.model.name

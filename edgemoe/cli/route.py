@@ -20,7 +20,10 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _ROUTER = click.option("--router", type=_FILE, help="A router.  [default: the one that comes with edgemoe]")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    short_help="Classify prompts, and decide who answers them.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 def command() -> None:
     """Classify prompts: what they are about, and whether they need a strong model.
 
@@ -28,12 +31,15 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(short_help="Show what a router says of prompts.")
 @click.argument("prompts", nargs=-1, required=True)
 @_ROUTER
 @options.as_json
 def classify(prompts: tuple[str, ...], router: Path | None, as_json: bool) -> None:
-    """Show what a router says of each of PROMPTS."""
+    """Show what a router says of each of PROMPTS.
+
+    Example: edgemoe route classify "How do I contest a parking ticket?"
+    """
     from edgemoe.bench.tables import aligned
     from edgemoe.cli.console import print_json
     from edgemoe.routing.router import Router
@@ -54,7 +60,7 @@ def classify(prompts: tuple[str, ...], router: Path | None, as_json: bool) -> No
     click.echo(aligned(rows))
 
 
-@command.command()
+@command.command(short_help="Train a router on labelled prompts.")
 @click.argument("data", nargs=-1, required=True, type=_FILE)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The router.")
 @click.option("--head", default="domain", show_default=True, help="What `label` in DATA is the label of.")
@@ -113,7 +119,7 @@ def _check_output(output: Path, data: tuple[Path, ...]) -> None:
         raise WriteError(f"{output} cannot be written: the folder is missing, or writing is not permitted")
 
 
-@command.command(name="eval")
+@command.command(name="eval", short_help="Measure a router on labelled prompts.")
 @click.argument("data", nargs=-1, type=_FILE)
 @_ROUTER
 @click.option("--benchmarks", type=_FOLDER, help="Also GQR-Bench and routing, from this folder of collected data.")

@@ -15,7 +15,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DAYS = {"day": 1, "week": 7, "month": 30}
 
 
-@click.command()
+@click.command(short_help="Find the threshold for a share of prompts, or a budget.")
 @click.argument("prompts", nargs=-1, type=_FILE)
 @click.option("--cloud-share", type=click.FloatRange(0, 1), metavar="SHARE", help="Send this share to the cloud: 0.2.")
 @click.option("--budget", metavar="MONEY/day", help="Spend at most this: 1.50/day, also /week and /month.")

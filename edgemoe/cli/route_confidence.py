@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _TOKENS = click.option("--max-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Per answer.")
 
 
-@click.command()
+@click.command(short_help="Calibrate when a local model looks unsure.")
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--model", "name", metavar="NAME", help="One of the configuration's.  [default: the first]")
 @_TOKENS
@@ -28,6 +28,8 @@ def confidence(data: Path, name: str | None, max_tokens: int, config: Path | Non
 
     DATA has lines of JSON with "text" and "answer". The model answers each; an answer is good where it holds the known
     one. What is printed belongs into the configuration, under [local.NAME].
+
+    Example: edgemoe route confidence answers.jsonl
     """
     from edgemoe.assistant.confidence import USUAL, fit_confidence, probe_answers
     from edgemoe.assistant.models import Models

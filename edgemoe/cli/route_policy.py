@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 _LOCAL_ONLY = click.option("--local-only", is_flag=True, help="As if nothing may leave this machine.")
 
 
-@click.command()
+@click.command(short_help="Show who would answer prompts; nobody is asked.")
 @click.argument("prompts", nargs=-1, required=True)
 @options.config
 @_LOCAL_ONLY
 @options.as_json
 def decide(prompts: tuple[str, ...], config: Path | None, local_only: bool, as_json: bool) -> None:
-    """Show who would answer each of PROMPTS. Nobody is asked."""
+    """Show who would answer each of PROMPTS. Nobody is asked.
+
+    Example: edgemoe route decide "How do I contest a parking ticket?" "Hello."
+    """
     from edgemoe.bench.tables import aligned
     from edgemoe.cli.console import print_json
     from edgemoe.config import load_config
@@ -38,7 +41,7 @@ def decide(prompts: tuple[str, ...], config: Path | None, local_only: bool, as_j
     click.echo(aligned(rows))
 
 
-@click.command()
+@click.command(short_help="Show who would answer a prompt, and why.")
 @click.argument("prompt")
 @options.config
 @_LOCAL_ONLY
@@ -47,6 +50,8 @@ def explain(prompt: str, config: Path | None, local_only: bool, as_json: bool) -
     """Show who would answer PROMPT, and why: the scores, the words that moved them, the rule, and the cost.
 
     A word's number is by how much it raises the log-odds of the label: each is left out in turn.
+
+    Example: edgemoe route explain "How do I contest a parking ticket?"
     """
     from edgemoe.cli.console import print_json, print_rows
     from edgemoe.config import load_config
@@ -65,7 +70,9 @@ def explain(prompt: str, config: Path | None, local_only: bool, as_json: bool) -
 def init(file: Path | None, force: bool) -> None:
     """Write a commented configuration to FILE.
 
-    Without FILE it goes where edgemoe looks for it.
+    Without FILE it goes where edgemoe looks for it, ~/.config/edgemoe/config.toml.
+
+    Example: edgemoe route init my.toml
     """
     from edgemoe.config import config_path, write_template
 
@@ -82,7 +89,7 @@ def feedback() -> None:
 @feedback.command()
 @options.config
 def reset(config: Path | None) -> None:
-    """Forget it."""
+    """Forget what /good and /bad in the chat have taught the router."""
     from edgemoe.config import load_config
     from edgemoe.routing.feedback_state import forget
 

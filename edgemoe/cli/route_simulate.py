@@ -13,7 +13,7 @@ from edgemoe.cli import options
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Simulate learning from feedback.")
 @click.argument("data", nargs=-1, required=True, type=_FILE)
 @click.option(
     "--cloud-share", type=click.FloatRange(0, 1, True, True), default=0.2, show_default=True, help="Prompts it may get."

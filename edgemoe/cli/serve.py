@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgemoe.server.settings import Settings
 
 
-@click.command()
+@click.command(short_help="Serve models over OpenAI's, Anthropic's and ollama's APIs.")
 @click.argument("model", required=False, type=options.MODEL_FILE)
 @options.memory
 @options.quality
@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 @click.option("--route", is_flag=True, help='Serve the models of the configuration; "auto" lets the router choose.')
 @click.option("--local-only", is_flag=True, help="With --route: nothing leaves this machine.")
 @options.config
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen. Others need an --api-key.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen at. Any but this machine's own needs an --api-key.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes one that is free."
 )
@@ -79,6 +84,8 @@ def command(
     ollama's API.
 
     Ctrl-C ends it.
+
+    Example: edgemoe serve model.gguf --memory 4GiB
     """
     from edgemoe.cli.console import quiet_library
     from edgemoe.server.durations import parse_duration

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgemoe.packs.summary import ModelSummary
 
 
-@click.command()
+@click.command(short_help="Show what a model is made of, and the least memory it needs.")
 @click.argument("model", type=options.MODEL_FILE)
 @options.ctx
 @options.as_json
@@ -25,6 +25,8 @@ def command(model: str, ctx: int | None, as_json: bool) -> None:
     """Show what MODEL is made of, and the smallest memory budget that runs it.
 
     Of a pack: what it was made of, and what each of its levels costs and loses.
+
+    Example: edgemoe show model.gguf
     """
     from edgemoe.cli.console import print_json, print_rows, quiet_library
     from edgemoe.packs.reader import is_pack

@@ -11,7 +11,7 @@ from edgemoe.cli import options
 from edgemoe.sizes import format_size
 
 
-@click.command()
+@click.command(short_help="Write the model in a pack as a plain GGUF.")
 @click.argument("pack", type=options.MODEL_FILE)
 @click.option("--level", type=int, metavar="N", help="Which bits of the experts to use.  [default: all]")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The GGUF to write.")

@@ -12,7 +12,7 @@ from edgemoe.sizes import format_size
 _SHOWN = 20
 
 
-@click.command()
+@click.command(short_help="Check every byte of a pack against its checksums.")
 @click.argument("pack", type=options.MODEL_FILE)
 @options.threads
 @options.as_json

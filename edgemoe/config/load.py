@@ -14,7 +14,7 @@ from edgemoe.cloud import Endpoint
 from edgemoe.config import settings, tables
 from edgemoe.config.settings import Budget, CloudModel, Condition, Config, LocalModel, Rule, Target, Weights
 from edgemoe.config.tables import Keys, Source, Table, integer, number, one_of, text, texts
-from edgemoe.errors import CloudError, ConfigError
+from edgemoe.errors import CloudError, ConfigError, EdgeMoEError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -217,13 +217,24 @@ def _local(name: str, inner: Table, folder: Path) -> LocalModel:
     found = _answering(inner) | {
         "path": inner.take("path", tables.model_in(folder)),
         "memory": inner.take("memory", tables.size),
-        "quality": inner.take("quality", lambda v: f"{v:g}" if isinstance(v, float) else text(v)),
+        "quality": inner.take("quality", _quality),
         "ctx": inner.take("ctx", integer(1)),
         "threads": inner.take("threads", integer(1, 4096)),
         "confidence": inner.take("confidence", _coefficients),
     }
     inner.end()
     return LocalModel(name, **{key: value for key, value in found.items() if value is not None})
+
+
+def _quality(value: Any) -> str:
+    from edgemoe.experts.quality import KNOWN, LEVELS, parse_quality
+
+    asked = f"{value:g}" if isinstance(value, float) else text(value)
+    try:
+        parse_quality(asked, LEVELS)
+    except EdgeMoEError:
+        raise ValueError(KNOWN) from None
+    return asked
 
 
 def _coefficients(value: Any) -> tuple[float, ...]:

@@ -76,8 +76,8 @@ def write_template(path: Path, *, replace: bool = False) -> None:
         ConfigError: when there is one already, and `replace` is not set.
         WriteError: when it cannot be written.
     """
+    if path.is_dir():
+        raise WriteError(f"{path} is a folder: give the name of a file in it")
     if not replace and os.path.lexists(path):
         raise ConfigError(f"{path} exists already: --force replaces it")
-    if path.is_dir():
-        raise WriteError(f"{path} is a folder")
     replace_file(path, TEMPLATE.encode())

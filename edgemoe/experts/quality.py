@@ -20,7 +20,8 @@ HEAD_BITS = {"high": 1.0, "balanced": 0.67, "fast": 0.37}
 _FIXED = re.compile(r"fixed:([0-9]+)")
 _BITS = re.compile(r"bits:([0-9]{1,2}(\.[0-9]{1,6})?)")
 _NAMES = ", ".join(map(repr, (EXACT, *TARGETS, "fixed:LEVEL", "bits:MEAN")))
-_KNOWN = f"{_NAMES} or a number (a layer's relative squared error)"
+KNOWN = f"{_NAMES} or a number (a layer's relative squared error)"
+"""What there is, for messages."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def _number(quality: str | float) -> float:
     try:
         value = math.nan if isinstance(quality, bool) else float(quality)
     except (TypeError, ValueError):
-        raise EdgeMoEError(f"quality={quality!r} is unknown: use {_KNOWN}") from None
+        raise EdgeMoEError(f"quality={quality!r} is unknown: use {KNOWN}") from None
     if not 0 < value < 1:
         raise EdgeMoEError(f"quality={quality!r} is out of range: a target is above 0 and below 1 (or 'exact')")
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -53,12 +54,16 @@ class Known:
 
 
 def known() -> list[Known]:
-    """All of them, by name.
+    """All of them, by name. Raises ModelError as `read` does."""
+    return read(file())
+
+
+def read(path: Path) -> list[Known]:
+    """The models that a file lists, by name.
 
     Raises:
-        ModelError: when the file that lists them is damaged or cannot be read.
+        ModelError: when it is damaged or cannot be read.
     """
-    path = file()
     try:
         content = json.loads(path.read_bytes())
         if content["version"] > _VERSION:
@@ -86,12 +91,12 @@ def models_folder() -> Path:
 def add(model: Known) -> None:
     """Puts a model on the list, in place of one with the same name. Raises WriteError, ModelError."""
     check_name(model.name)
-    _change(lambda models: [*(m for m in models if m.name.lower() != model.name.lower()), model])
+    change(file(), lambda models: [*(m for m in models if m.name.lower() != model.name.lower()), model])
 
 
 def forget(name: str) -> None:
     """Takes a model off the list; its files stay. Raises WriteError, ModelError."""
-    _change(lambda models: [model for model in models if model.name != name])
+    change(file(), lambda models: [model for model in models if model.name != name])
 
 
 def check_name(name: str) -> None:
@@ -112,15 +117,16 @@ def free_name(wanted: Sequence[str], paths: tuple[Path, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """A name made of `text`."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower())[:72].removesuffix(".gguf").strip("-._") or "model"
+    """A name made of `text`, without what its letters carry."""
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return re.sub(r"[^a-z0-9._-]+", "-", bare.lower())[:72].removesuffix(".gguf").strip("-._") or "model"
 
 
-def _change(change: Callable[[list[Known]], list[Known]]) -> None:
-    with locked(file()):
-        models = [_values(model) for model in change(known())]
-        content = {"version": _VERSION, "models": models}
-        replace_file(file(), json.dumps(content, indent=1, ensure_ascii=False).encode())
+def change(path: Path, to: Callable[[list[Known]], list[Known]]) -> None:
+    """Writes the file that lists models anew. Raises WriteError, ModelError."""
+    with locked(path):
+        content = {"version": _VERSION, "models": [_values(model) for model in to(read(path))]}
+        replace_file(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
 
 
 def _values(model: Known) -> dict[str, Any]:

@@ -41,7 +41,11 @@ def resolve(name: str | os.PathLike[str]) -> Path:
 
 def find(name: str) -> Known | None:
     """The known model of this name, or the newest that REPO, REPO:FILE or REPO:QUANT means."""
-    models = known()
+    return find_among(known(), name)
+
+
+def find_among(models: Sequence[Known], name: str) -> Known | None:
+    """As `find`, among these models."""
     for model in models:
         if model.name.lower() == name.lower():
             return model
@@ -63,6 +67,14 @@ def model_names() -> list[str]:
     found = [model.name for model in known()]
     embedded = embedded_name()
     return found if embedded is None or embedded in found else [*found, embedded]
+
+
+def name_of(path: str | os.PathLike[str]) -> str | None:
+    """What the model at `path` is called; None where it has no name, or nobody knows."""
+    with suppress(ModelError):
+        whole = Path(path).absolute()
+        return next((model.name for model in known() if model.path == whole), None)
+    return None
 
 
 def embedded_name() -> str | None:
@@ -93,6 +105,10 @@ def split_page(url: str, endpoint: str) -> tuple[str, str, str] | None:
 
 def unknown(name: str) -> str:
     """What to say of a name that nothing has."""
+    from edgemoe.hub.unfinished import find_unfinished
+
+    if begun := find_unfinished(name):
+        return f"{name} did not come to its end: edgemoe pull {begun.source or name} goes on with it"
     if split_reference(name) and not Path(name).parent.is_dir():
         return f"{name} was not pulled: edgemoe pull {name} gets it"
     if name.endswith(".gguf") or os.sep in name:

@@ -47,6 +47,10 @@ class Offer(ABC):
     def fetch(self, progress: Progress) -> tuple[Path, ...]:
         """All files, the first shard first. Raises DownloadError, WriteError."""
 
+    @abstractmethod
+    def places(self) -> tuple[Path, ...]:
+        """Files that `fetch` leaves on the disk when it does not come to its end; none that were there before."""
+
     def record(self, paths: tuple[Path, ...], name: str | None) -> Known:
         """What to keep of it in the list of models, under `name` or one made of what it is called."""
         wanted = [self.stem, f"{self.stem}-{self.quant}"] if self.quant else [self.stem]
@@ -77,6 +81,11 @@ class _FromRepository(Offer):
         place, candidate = self._both()
         return tuple(repository.fetch(place, file, progress) for file in candidate.files)
 
+    def places(self) -> tuple[Path, ...]:
+        place, candidate = self._both()
+        missing = [file for file in candidate.files if repository.cached(place, file) is None]
+        return tuple(path for file in missing for path in repository.places(place, file))
+
 
 @dataclass(frozen=True)
 class _FromUrls(Offer):
@@ -93,6 +102,10 @@ class _FromUrls(Offer):
             download(remote, target, progress)
         return targets
 
+    def places(self) -> tuple[Path, ...]:
+        targets = [self.folder / remote.name for remote in self.remotes]
+        return tuple(path for target in targets if not target.exists() for path in (target, partial_of(target)))
+
 
 @dataclass(frozen=True)
 class _OfThisMachine(Offer):
@@ -105,6 +118,9 @@ class _OfThisMachine(Offer):
     def fetch(self, progress: Progress) -> tuple[Path, ...]:
         return self.paths
 
+    def places(self) -> tuple[Path, ...]:
+        return ()
+
 
 def find_offer(what: str, *, revision: str | None = None, sha256: str | None = None) -> Offer:
     """What `what` means: a file of this machine, a URL, or REPO[:FILE] of the hub.
@@ -113,7 +129,7 @@ def find_offer(what: str, *, revision: str | None = None, sha256: str | None = N
         ModelError: it is none of these, or there is no such model; the message lists what there is.
         DownloadError: the server refuses or cannot be reached.
     """
-    if Path(what).exists():
+    if what and Path(what).exists():
         return _local(Path(what))
     page = names.split_page(what, repository.endpoint()) if what.startswith(("http://", "https://")) else None
     if page:

@@ -90,6 +90,13 @@ def partial_bytes(repository: Repository, file: RemoteFile) -> int:
     return there.stat().st_size if there.exists() else 0
 
 
+def places(repository: Repository, file: RemoteFile) -> tuple[Path, ...]:
+    """Where a download of the file leaves something: as what it will be, and while it grows."""
+    folder = _folder(repository.name)
+    whole = folder / "snapshots" / repository.commit / file.name
+    return (whole, partial_of(folder / "blobs" / file.sha256)) if file.sha256 else (whole,)
+
+
 def fetch(repository: Repository, file: RemoteFile, progress: Progress) -> Path:
     """The file in the cache, fetched if it is not there.
 

@@ -15,6 +15,8 @@ from edgemoe.hub import known as listed
 from edgemoe.hub.known import Known
 from edgemoe.hub.names import embedded_name, find, unknown
 from edgemoe.hub.repository import remove_from_cache
+from edgemoe.hub.unfinished import find_unfinished, there, traces
+from edgemoe.hub.unfinished import forget as forget_unfinished
 from edgemoe.running import running
 
 EMBEDDED = "edgemoe"
@@ -79,6 +81,8 @@ class Removal:
     model: Known
     files: tuple[Path, ...]
     bytes: int
+    unfinished: bool = False
+    """It is what a download or a pack left that did not come to its end."""
 
 
 def plan_removal(name: str) -> Removal:
@@ -89,21 +93,31 @@ def plan_removal(name: str) -> Removal:
     """
     model = find(name)
     if model is None:
+        if begun := find_unfinished(name):
+            return _removal_of_unfinished(begun)
         if name == embedded_name():
             raise ModelError(f"{name} comes with edgemoe and was not pulled: it stays")
         if Path(name).exists():
             raise ModelError(f"{name} is a file of yours, not the name of a model that was pulled: delete it yourself")
         raise ModelError(unknown(name))
-    if users := _users(model.paths):
-        raise ModelError(f"{model.name} is in use by {', '.join(users)}: end that first")
+    if model.ours:  # other files stay where they are
+        _check_unused(model.name, model.paths)
     others = {path.resolve() for other in listed.known() if other.name != model.name for path in other.paths}
     files = [path for path in model.paths if model.ours and path.exists() and path.resolve() not in others]
     return Removal(model, tuple(files), sum(path.stat().st_size for path in files))
 
 
+def _removal_of_unfinished(model: Known) -> Removal:
+    _check_unused(model.source or model.name, model.paths)
+    return Removal(model, traces(model), there(model), unfinished=True)
+
+
 def remove(removal: Removal) -> None:
     """Takes the model off the list, then its files from the disk. Raises WriteError, ModelError."""
-    listed.forget(removal.model.name)
+    if removal.unfinished:
+        forget_unfinished(removal.model)
+    else:
+        listed.forget(removal.model.name)
     for path in removal.files:
         try:
             remove_from_cache(path)
@@ -111,6 +125,11 @@ def remove(removal: Removal) -> None:
                 path.parent.rmdir()
         except OSError as error:
             raise WriteError(f"{path} cannot be removed: {error.strerror}") from error
+
+
+def _check_unused(name: str, paths: Sequence[Path]) -> None:
+    if users := _users(paths):
+        raise ModelError(f"{name} is in use by {', '.join(users)}: end that first")
 
 
 def _users(paths: Sequence[Path]) -> list[str]:

@@ -83,8 +83,8 @@ def check_room(folder: Path, wanted: int, what: str) -> int:
     free = shutil.disk_usage(there).free
     if free < wanted + _SPARE:
         raise DownloadError(
-            f"the disk of {folder} has {format_size(free)} free, and {what} needs {format_size(wanted)}: make room "
-            "(edgemoe rm), or choose another disk with HF_HOME or XDG_DATA_HOME"
+            f"the disk of {folder} has {format_size(free)} free, and {what} needs {format_size(wanted)} and leaves "
+            f"{format_size(_SPARE)} free: make room (edgemoe rm), or choose another disk with HF_HOME or XDG_DATA_HOME"
         )
     return free
 
@@ -283,4 +283,6 @@ def _writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise WriteError(f"{path} cannot be written: {error.strerror}; what came so far is kept") from error
+        raise WriteError(
+            f"{path} cannot be written: {error.strerror}; what came is kept, and the same command goes on from it"
+        ) from error

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgemoe.errors import ModelError
+from edgemoe.errors import ModelError, ReadError
 from edgemoe.experts import library
 
 EMBEDDING = "token_embd.weight"
 _LONGEST_KEY = 80
 """Letters of a key that an error shows."""
+_FIRST_SHARD = re.compile(r"-00001-of-(\d{5})\.gguf$")
+_SHOWN_SHARDS = 3
 
 
 def open_model(path: str | os.PathLike[str]) -> Any:
@@ -32,7 +35,26 @@ def open_model(path: str | os.PathLike[str]) -> Any:
     library.load()
     from edgemoe import _native
 
-    return _native.ModelFile(path)
+    try:
+        return _native.ModelFile(path)
+    except ReadError:
+        _check_shards(path)
+        raise
+
+
+def _check_shards(first: str) -> None:
+    """Raises ReadError when files of the model are not beside the first, which says how many there are."""
+    if (named := _FIRST_SHARD.search(first)) is None:
+        return
+    count = int(named[1])
+    others = [first.removesuffix(named[0]) + f"-{i:05d}-of-{count:05d}.gguf" for i in range(2, count + 1)]
+    if missing := [other for other in others if not os.path.exists(other)]:
+        names = ", ".join(map(os.path.basename, missing[:_SHOWN_SHARDS]))
+        more = f" and {len(missing) - _SHOWN_SHARDS} more" if len(missing) > _SHOWN_SHARDS else ""
+        raise ReadError(
+            f"{first} is the first of {count} files, and {names}{more} {'is' if len(missing) == 1 else 'are'} not "
+            "beside it: download all of them into one folder (edgemoe pull does) and keep their names"
+        )
 
 
 @dataclass(frozen=True)

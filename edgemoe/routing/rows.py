@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from edgemoe.routing.features import normalise
 
 TRAIN, DEV, TEST = "train", "dev", "test"
 _SPLITS = (TRAIN, DEV, TEST)
+_KEYS = ("text", "label", "labels", "source", "split", "judged", "weak", "strong", "scores")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def read_rows(paths: Iterable[str | Path], head: str) -> list[Row]:
 
     `source` says where a row is from, `judged` may be false, `weak` and `strong` are numbers from 0 to 1, `scores` is
     a list of such, `split` is train, dev or test; without one, a tenth of the texts is dev, by a hash of the normalised
-    text. Raises EdgeMoEError for a line that is none of this, with its number.
+    text. Other keys are the user's own. Raises EdgeMoEError, with its number, for a line that is none of this, or has a
+    key that is nearly one of these.
     """
     rows = []
     for path in map(Path, paths):
@@ -62,6 +65,7 @@ def _row(line: str, head: str, where: str) -> Row:
         value = json.loads(line)
     except ValueError as error:
         raise EdgeMoEError(f"{where} is no JSON: {error}") from error
+    _check_keys(value, where)
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str):
         raise EdgeMoEError(f'{where} has no text: write {{"text": ..., "label": ...}}')
@@ -82,6 +86,14 @@ def _row(line: str, head: str, where: str) -> Row:
         raise EdgeMoEError(f"{where}: scores must be a list of numbers from 0 to 1")
     judged = bool(value.get("judged", True))
     return Row(text, labels, str(value.get("source", "")), split, judged, pair[0], pair[1], tuple(scores))
+
+
+def _check_keys(value: object, where: str) -> None:
+    """Raises EdgeMoEError for a key that is nearly one that is known: what else a line has is the user's own."""
+    for key in set(value) - set(_KEYS) if isinstance(value, dict) else ():
+        near = difflib.get_close_matches(key.lower(), _KEYS, n=1, cutoff=0.8)
+        if near and abs(len(near[0]) - len(key)) < 2:  # and not one that begins like it, such as judged_by
+            raise EdgeMoEError(f"{where}: there is no key {key!r}: did you mean {near[0]!r}?")
 
 
 def _is_label(label: object) -> bool:

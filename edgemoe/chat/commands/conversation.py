@@ -16,7 +16,8 @@ _KEYS = [
     ("Tab", "completes commands, their arguments, and names of files"),
     ("Up, Ctrl-R", "what was typed before; searches in it"),
     ("Ctrl-C", "stops the answer; at the prompt clears the line, and twice leaves"),
-    ("Ctrl-D", "leaves"),
+    ("Ctrl-Z", "goes back to the shell, whose fg returns to the chat"),
+    ("Ctrl-D", "leaves, where the line is empty"),
 ]
 
 
@@ -24,10 +25,11 @@ _KEYS = [
 def _help(chat: Chat, name: str) -> None:
     """lists the commands and keys, or explains one command"""
     if name:
-        found = find(name if name.startswith("/") else f"/{name}")
-        chat.screen.rows([(f"{found.name} {found.usage}".strip(), found.help)])
+        one = find(name if name.startswith("/") else f"/{name}")
+        chat.screen.rows([(f"{one.name} {one.usage}".strip(), one.help)])
         return
-    rows = [(f"{found.name} {found.usage}".strip(), found.help) for found in COMMANDS.values()]
+    found = sorted(COMMANDS.values(), key=lambda command: command.name == "/bye")  # which comes last
+    rows = [(f"{command.name} {command.usage}".strip(), command.help) for command in found]
     chat.screen.rows(rows + _KEYS)
 
 
