@@ -145,7 +145,7 @@ def test_tables() -> None:
 
 
 def test_command(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--memory", "20MiB, 1GiB", "--prompt-tokens", "8", "--tokens", "4", "--repeat", "1", "-o", "json"]
+    arguments = ["--memory", "20MiB, 1GiB", "--prompt-tokens", "8", "--tokens", "4", "--repeat", "1", "--json"]
     with pytest.raises(SystemExit) as left:
         main(["bench", str(model), *arguments])
     assert left.value.code == 0

@@ -59,6 +59,7 @@ _IDLE_SECONDS = 3.0
     show_default=True,
     help="How the results are printed.",
 )
+@options.as_json
 @options.ray
 @options.plots("speed, time and experts in memory")
 @click.option(
@@ -82,6 +83,7 @@ def command(
     stock: bool,
     energy: bool,
     output: str,
+    as_json: bool,
     ray: str | None,
     plots: tuple[Path, ...],
     peer_csv: Path | None,
@@ -123,7 +125,7 @@ def command(
         with join(ray) as cluster:
             results = measure_all(jobs, progress, cluster.measure)
     results = [dataclasses.replace(result, idle_watts=idle) for result in results]
-    _print(results, output)
+    _print(results, "json" if as_json else output)
     for path in plots:
         from edgemoe.bench.plot import write_plot
 
