@@ -62,6 +62,7 @@ def main() -> None:
     memory(window, 3)
     wait(lambda: "too small" in status(window), "the refusal")
     seen["refused"] = status(window).splitlines()[0]
+    wait(lambda: window.memory.value() != 3, "the slider to go back")
     seen["slider"] = window.memory.value()
 
     pieces.clear()
