@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from edgemoe.chat.commands.registry import is_command
+from edgemoe.chat.keyboard import one_interrupt
 from edgemoe.chat.markdown import BlockStream, ChatMarkdown, split_blocks
 from edgemoe.chat.painter import Line, Painter
 from edgemoe.chat.screen import Screen as ChatScreen
@@ -325,3 +327,26 @@ def test_a_session_is_open_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("../x", "", "a b", ".x", "x" * 65):
         with pytest.raises(EdgeMoEError, match="is no name of a session"), open_session(name):
             pass
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_is_raised_once_and_only_where_it_is_expected() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with one_interrupt() as interrupts:
+        with pytest.raises(KeyboardInterrupt), interrupts.expected():
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        with interrupts.expected():
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_ctrl_c_that_comes_early_waits_until_it_is_expected() -> None:
+    reached = False
+    with one_interrupt() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), interrupts.expected():
+            reached = True
+    assert not reached

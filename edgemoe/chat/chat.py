@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgemoe.chat.keyboard import one_interrupt
+from edgemoe.chat.keyboard import Interrupts, one_interrupt
 from edgemoe.chat.screen import Screen
 from edgemoe.chat.session import Session
 from edgemoe.chat.settings import Settings
@@ -63,26 +64,29 @@ def exchange(chat: Chat, question: str, *, seed: int | None = None) -> None:
     """
     sampling = chat.settings.sampling() | ({} if seed is None else {"seed": seed})
     before = len(chat.session.transcript)
-    with one_interrupt(), closing(chat.session.reply(question, **sampling)) as pieces:
-        stopped = _stream(chat, pieces)
-    cut = " · cut by the token limit" if chat.session.finish_reason == "length" else ""
-    chat.screen.say(chat.session.footer() + ("" if stopped else cut))
+    with one_interrupt() as interrupts, closing(chat.session.reply(question, **sampling)) as pieces:
+        stopped = _stream(chat, pieces, interrupts)
+        begun = inspect.getgeneratorstate(pieces) != inspect.GEN_CREATED
+    if begun:
+        cut = " · cut by the token limit" if chat.session.finish_reason == "length" else ""
+        chat.screen.say(chat.session.footer() + ("" if stopped else cut))
     if stopped and len(chat.session.transcript) == before:
         chat.screen.say("That message has no answer, and is not kept.")
     chat.keep()
 
 
-def _stream(chat: Chat, pieces: Iterator[str]) -> bool:
+def _stream(chat: Chat, pieces: Iterator[str], interrupts: Interrupts) -> bool:
     """Shows the pieces; whether they were stopped."""
     screen, stopped = chat.screen, False
     with screen.answering(chat.session.status, thinking_shown=chat.settings.thinking_shown):
         try:
-            thinking: ThinkingFilter | None = None
-            for piece in pieces:
-                thinking = thinking or ThinkingFilter(chat.session.thinking_tag())
-                _show(screen, thinking, piece)
-            if thinking is not None and (rest := thinking.end()):
-                screen.view.answer(rest)
+            with interrupts.expected():
+                thinking: ThinkingFilter | None = None
+                for piece in pieces:
+                    thinking = thinking or ThinkingFilter(chat.session.thinking_tag())
+                    _show(screen, thinking, piece)
+                if thinking is not None and (rest := thinking.end()):
+                    screen.view.answer(rest)
         except (KeyboardInterrupt, Cancelled):
             stopped = True
         finally:

@@ -11,20 +11,41 @@ from types import FrameType
 from typing import Any
 
 
-@contextmanager
-def one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C raises KeyboardInterrupt; those after it do nothing, so that what it began can be ended."""
-    pressed = False
+class Interrupts:
+    """What Ctrl-C does meanwhile: the first one raises KeyboardInterrupt where that is expected, later ones nothing."""
 
-    def interrupt(_: int, __: FrameType | None) -> None:
-        nonlocal pressed
-        if not pressed:
-            pressed = True
+    def __init__(self) -> None:
+        self._pressed = self._due = self._expected = False
+
+    def press(self, _: int, __: FrameType | None) -> None:
+        """The handler of the signal."""
+        if self._pressed:
+            return
+        self._pressed = True
+        if self._expected:
             raise KeyboardInterrupt
+        self._due = True
 
-    before: Any = signal.signal(signal.SIGINT, interrupt)
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """Inside, Ctrl-C raises; at the beginning, when it came before."""
+        self._expected = True
+        try:
+            if self._due:
+                self._due = False
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._expected = False
+
+
+@contextmanager
+def one_interrupt() -> Iterator[Interrupts]:
+    """Takes Ctrl-C, so that what the first one stops can be ended."""
+    interrupts = Interrupts()
+    before: Any = signal.signal(signal.SIGINT, interrupts.press)
     try:
-        yield
+        yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
 
