@@ -131,7 +131,7 @@ class ChatSession(Session):
         Raises:
             EdgeMoEError: when `text` alone is too long for the context.
         """
-        self.finish_reason = None
+        self.finish_reason, self.completion_tokens = None, 0
         self._before = self.llm.stats()
         self.messages.append({"role": "user", "content": text})
         answer: list[str] = []
@@ -174,7 +174,8 @@ class ChatSession(Session):
 
     def stats(self) -> Any:
         """Statistics of the last answer."""
-        return self.llm.stats().since(self._before)
+        now = self.llm.stats()
+        return now.since(self._before or now)  # a reply may have been stopped at its very beginning
 
     def report(self) -> list[tuple[str, str]]:
         """All counters since the model was loaded, as names and values for people."""
