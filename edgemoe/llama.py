@@ -26,7 +26,7 @@ from edgemoe.experts.stats import Clock
 from edgemoe.experts.turns import Closed, Turns
 from edgemoe.experts.worker import Worker
 from edgemoe.hub import mark_used, resolve
-from edgemoe.residence import HALF_LIFE, Residence
+from edgemoe.residence import HALF_LIFE, Residence, checked_threads
 
 if TYPE_CHECKING:
     from llama_cpp import LlamaState
@@ -118,8 +118,8 @@ class Llama(Controls, llama_cpp.Llama):
             n_outputs_max = n_outputs_max or 0
         self._observing_last = False  # inputs of the last layer's experts are kept
         self._threads_asked = bool(n_threads and n_threads > 0)
-        kwargs["n_threads"] = n_threads if n_threads and n_threads > 0 else machine.processors()
-        kwargs["n_threads_batch"] = n_threads_batch if n_threads_batch and n_threads_batch > 0 else kwargs["n_threads"]
+        kwargs["n_threads"] = checked_threads("n_threads", n_threads, machine.processors())
+        kwargs["n_threads_batch"] = checked_threads("n_threads_batch", n_threads_batch, kwargs["n_threads"])
         if kwargs.get("type_v") is not None and _quantized(kwargs["type_v"]) and not kwargs.get("flash_attn"):
             kwargs["flash_attn"] = True
             self._note("flash attention is on, because a quantized V cache needs it")

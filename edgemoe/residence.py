@@ -43,6 +43,7 @@ HALF_LIFE = 256.0
 SHORTEST_HALF_LIFE = 0.01
 """Of the tokens that used an expert only the last one counts: the least recently used is evicted, of all layers."""
 _DENSE_CTX = 4096
+_MOST_THREADS = 512  # ggml's GGML_MAX_N_THREADS
 _WORTH_TIMING = 256 << 20
 """Bytes of experts from which on it is worth 20 MB of reads to know the disk."""
 
@@ -369,6 +370,17 @@ class Residence:
                 held.end()
         if self.__dict__.pop("_native", None) is not None:  # when a program ends, a closed model is closed once more
             machine.return_free_memory()
+
+
+def checked_threads(name: str, asked: int | None, default: int) -> int:
+    """As many as were asked for; `default` for None and less than one.
+
+    Raises:
+        EdgeMoEError: more than ggml has room for.
+    """
+    if asked is not None and asked > _MOST_THREADS:
+        raise EdgeMoEError(f"{name}={asked} is too many: use 1 to {_MOST_THREADS}, best one for each core")
+    return asked if asked and asked > 0 else default
 
 
 def _checked_sequences(n_seq_max: int, arguments: dict[str, Any]) -> int:

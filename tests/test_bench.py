@@ -157,6 +157,13 @@ def test_command(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "[2/2] measuring 1GiB" in shown.err
 
 
+def test_results_are_printed_in_one_way(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", str(model), "--json", "-o", "md"])
+    assert left.value.code == 2
+    assert "choose one of them" in capsys.readouterr().err
+
+
 def test_energy_of_other_machines_is_not_measured(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["bench", str(model), "--energy", "--ray"])

@@ -84,6 +84,12 @@ def test_bad_arguments_do_not_lock_others_out(llm) -> None:
     assert not done.is_alive()
 
 
+@pytest.mark.parametrize("name", ["n_threads", "n_threads_batch"])
+def test_too_many_threads(name: str) -> None:
+    with pytest.raises(EdgeMoEError, match=f"{name}=513 is too many: use 1 to 512"):
+        Llama(f16_model_path(), n_ctx=256, **{name: 513})
+
+
 def test_context_that_llama_cpp_rounds_up() -> None:
     with contextlib.closing(Llama(f16_model_path(), n_ctx=300, n_threads=2)) as model:
         tokens = [(i * 37) % 4000 for i in range(model.n_ctx() - 4)]

@@ -133,9 +133,10 @@ class ChatSession(Session):
         """
         self.finish_reason, self.completion_tokens = None, 0
         self._before = self.llm.stats()
-        self.messages.append({"role": "user", "content": text})
+        asked: Message = {"role": "user", "content": text}
         answer: list[str] = []
         try:
+            self.messages.append(asked)
             self.prompt_tokens = self._fit(sampling.get("max_tokens"))
             messages: Any = list(self.messages)
             stream: Any = self.llm.create_chat_completion(messages=messages, stream=True, **sampling)
@@ -149,7 +150,7 @@ class ChatSession(Session):
         finally:
             if answer:
                 self.messages.append({"role": "assistant", "content": "".join(answer)})
-            else:
+            elif self.messages and self.messages[-1] is asked:
                 self.messages.pop()
             # The last token of an answer cut by its length is never evaluated.
             unevaluated = 1 if self.finish_reason == "length" else 0

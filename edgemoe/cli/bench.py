@@ -97,6 +97,8 @@ def command(
     """
     from edgemoe.bench.measure import Job, measure_all
 
+    if as_json and output == "md":
+        raise click.UsageError("--json and -o md: choose one of them")
     needed = prompt_tokens + tokens
     if ctx is not None and ctx < needed:
         message = f"{ctx} tokens do not hold the prompt and the answer: at least {needed}"

@@ -27,6 +27,7 @@ def configuration(app: Any, limits: Limits, refuse: Refuse, **more: Any) -> uvic
     def connection(*args: Any, **kwargs: Any) -> _Connection:
         return _Connection(limits, refuse, *args, **kwargs)
 
+    # uvicorn's annotation wants a class, but it only calls what it is given.
     return uvicorn.Config(app, http=connection, ws="none", server_header=False, **more)  # type: ignore[arg-type]
 
 
@@ -40,6 +41,7 @@ class _Connection(H11Protocol):
         self._stall: asyncio.TimerHandle | None = None
         self._drops = False  # the rest of a body whose request is answered
 
+    # As the parent's own signature, which narrows asyncio's in the same way.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes it. Those beyond the limit are told so when they ask, and closed at once when they are far too many."""
         super().connection_made(transport)

@@ -24,8 +24,8 @@ Ranking ranking_from_name(const std::string& name);
 ///
 /// The sum is of the LRFU family (Lee et al., IEEE Trans. Computers 50(12), 2001): H -> 0 is LRU and H -> infinity LFU.
 /// All its values decay alike, so their order does not change between uses, and log2(value) + t / H is a key that needs
-/// refreshing only when a use is no longer recent. Layers are visited in a cycle, so recency alone evicts each plane just before its next use when
-/// a token's working set does not fit; a half-life of many tokens does not.
+/// refreshing only when a use is no longer recent. Layers are visited in a cycle, so recency alone evicts each plane just
+/// before its next use when a token's working set does not fit; a half-life of many tokens does not.
 class Popularity {
  public:
   static constexpr double kRecentWeight = 8;
