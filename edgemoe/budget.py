@@ -29,12 +29,16 @@ _LOADING = 24 * MIB
 _VOCABULARY_BYTES_PER_TOKEN = 450
 # ggml's work buffer, stacks, and what Python allocates while it generates.
 _WORKING = 32 * MIB
+# ggml converts attention's weights to F16 before it multiplies values by them.
+_WEIGHT_BYTES = 2
 # What figures like these do not foresee, and what the kernel keeps for the process (page tables, sockets, files).
 _MARGIN = 8 * MIB
 _MARGIN_SHARE = 64
 # Compute buffers may take this share of what is left for them and the experts. It is large because they take it only
 # while a prompt is computed: afterwards the memory goes back to the experts.
 _COMPUTE_SHARE = 0.6
+# The same with what ggml needs at the end of a prompt that fills the context.
+_PROMPT_SHARE = 0.85
 # The KV cache of a context whose length was not asked for may take this share.
 _STATE_SHARE = 0.25
 DEFAULT_BATCH = 512
@@ -58,6 +62,8 @@ class Plan:
     parts: dict[str, int]
     minimum_cache: int
     full_cache: int
+    row: int = 0
+    """Bytes that ggml works in for each token of a batch and each of the context: attention's weights as F16."""
 
     @property
     def fixed(self) -> int:
@@ -73,13 +79,18 @@ class Plan:
         """The budget from which on nothing is read twice."""
         return self.fixed + self.full_cache
 
-    def batch_bytes(self, tokens: int) -> int:
-        """What computing a batch of `tokens` writes: compute buffers are touched in proportion."""
-        return int(self.parts["compute buffers"] * min(1.0, tokens / self.shape.n_ubatch))
+    def batch_bytes(self, tokens: int, context: int | None = None) -> int:
+        """What computing a batch of `tokens` writes: compute buffers are touched in proportion.
 
-    def prompt_bytes(self, tokens: int) -> int:
-        """What of it goes beyond a batch of SMALL_BATCH tokens."""
-        return max(0, self.batch_bytes(tokens) - self.batch_bytes(SMALL_BATCH))
+        context: tokens that it attends to, its own included; a full context unless it is given.
+        """
+        context = min(self.shape.n_ctx, context or self.shape.n_ctx)
+        at_once = min(tokens, self.shape.n_ubatch)
+        return int(self.parts["compute buffers"] * at_once / self.shape.n_ubatch) + self.row * at_once * context
+
+    def prompt_bytes(self, tokens: int, context: int | None = None) -> int:
+        """What of it goes beyond a batch of SMALL_BATCH tokens that attends to a full context."""
+        return max(0, self.batch_bytes(tokens, context) - self.batch_bytes(SMALL_BATCH))
 
     def cache_bytes(self, budget: int) -> int:
         """What `budget` leaves for experts while single tokens are computed, at most all of them."""
@@ -201,6 +212,7 @@ class _Builder:
             request.shape, n_ctx=n_ctx, n_batch=n_batch, n_ubatch=min(n_ubatch, n_batch), n_outputs_max=outputs
         )
         context = planner.context_memory(shape)
+        row = 0 if shape.flash_attn else _WEIGHT_BYTES * summary.heads
         skipped = sum(t.bytes for t in self._planners.model.tensors if t.name in planner.skipped and not t.expert)
         parts = {
             "Python and libraries": self._baseline + _LOADING,
@@ -209,13 +221,14 @@ class _Builder:
             "token embedding": 0 if embedding_on_disk else summary.embedding_bytes,
             "KV cache": context.state,
             "compute buffers": context.compute + context.output + self._expert_scratch(shape.n_ubatch),
+            "attention": row * shape.n_ubatch * n_ctx,
             "working memory": _WORKING,
             "margin": margin(request.budget),
         }
         if request.adapters:
             parts["adapters"] = request.adapters
         used = summary.experts_used
-        return Plan(shape, embedding_on_disk, parts, planner.minimum_cache(used), planner.full_cache())
+        return Plan(shape, embedding_on_disk, parts, planner.minimum_cache(used), planner.full_cache(), row)
 
     def fit_ctx(self, budget: int, on_disk: bool) -> Plan:
         """The longest context whose state leaves enough for experts; the one asked for, if one was."""
@@ -232,9 +245,9 @@ class _Builder:
         n_ubatch = self._request.most_tokens
         while n_ubatch > _SMALLEST_UBATCH:
             candidate = self.plan(plan.shape.n_ctx, n_ubatch, embedding_on_disk=plan.embedding_on_disk)
-            buffers = candidate.parts["compute buffers"]
-            room = budget - candidate.fixed + buffers - candidate.minimum_cache
-            if buffers <= _COMPUTE_SHARE * room:
+            buffers, attention = candidate.parts["compute buffers"], candidate.parts["attention"]
+            room = budget - candidate.fixed + buffers + attention - candidate.minimum_cache
+            if buffers <= _COMPUTE_SHARE * room and buffers + attention <= _PROMPT_SHARE * room:
                 return candidate
             n_ubatch //= 2
         return plan
@@ -247,7 +260,7 @@ class _Builder:
         n_ubatch = min(self._request.most_tokens, plan.shape.n_ctx)
         while cache < plan.full_cache and n_ubatch > plan.shape.n_ubatch:
             candidate = self.plan(plan.shape.n_ctx, n_ubatch, embedding_on_disk=plan.embedding_on_disk)
-            if candidate.parts["compute buffers"] <= cache:
+            if candidate.parts["compute buffers"] + candidate.parts["attention"] <= cache:
                 return candidate
             n_ubatch //= 2
         return plan

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgemoe.budget import MIB, Plan
 from edgemoe.errors import BudgetError
+from edgemoe.machine import return_free_memory
 from edgemoe.sizes import format_size
 
 _PROMPT = "prompt"
@@ -95,12 +96,16 @@ class Loans:
         with self._lock:
             self._loans.pop(name, None)
 
-    def make_room_for(self, tokens: int) -> None:
-        """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow."""
+    def make_room_for(self, tokens: int, context: int | None = None) -> None:
+        """Experts give way to the buffers of a prompt, and get the memory back when single tokens follow.
+
+        context: tokens that the batch attends to; a full context unless it is given.
+        """
         if self._plan is not None:
-            wanted, had = self._plan.prompt_bytes(tokens), self._loans.get(_PROMPT, 0)
+            wanted, had = self._plan.prompt_bytes(tokens, context), self._loans.get(_PROMPT, 0)
             if had and not wanted and self.room is not None:  # without a budget the buffers keep their pages
                 self._engine.release_compute()
+                return_free_memory()
                 self._set_prompt(0)
             elif wanted > had:
                 self._set_prompt(wanted)

@@ -44,6 +44,8 @@ SHORTEST_HALF_LIFE = 0.01
 """Of the tokens that used an expert only the last one counts: the least recently used is evicted, of all layers."""
 _DENSE_CTX = 4096
 _MOST_THREADS = 512  # ggml's GGML_MAX_N_THREADS
+_CELLS = 256
+"""llama.cpp attends to so many tokens of the context at a time."""
 _WORTH_TIMING = 256 << 20
 """Bytes of experts from which on it is worth 20 MB of reads to know the disk."""
 
@@ -253,7 +255,7 @@ class Residence:
             self._engine.raise_error()  # of an earlier operation that nobody asked about
         if self.share is not None:
             self.share.follow()
-        self.loans.make_room_for(batch.n_tokens)
+        self.loans.make_room_for(batch.n_tokens, self._attended(batch))
         self._engine.forget_compute_buffer()
         waited, began = self._waited(), time.perf_counter()
         code = bindings.llama_decode(context, batch)
@@ -264,6 +266,12 @@ class Residence:
         if self._trace is not None:
             self._trace.write(self._engine.take_trace())
         return code
+
+    def _attended(self, batch: Any) -> int | None:
+        """Tokens of the context after the batch, as llama.cpp rounds them; None where sequences share the context."""
+        if self._n_seq_max > 1 or not batch.pos or not batch.n_tokens:
+            return None
+        return (int(batch.pos[batch.n_tokens - 1]) // _CELLS + 1) * _CELLS
 
     def _waited(self) -> float:
         """Seconds so far that computing has waited for the disk."""

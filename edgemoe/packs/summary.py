@@ -71,6 +71,8 @@ class ModelSummary:
     experts: int
     experts_used: int
     n_ctx_train: int
+    heads: int
+    """Of attention, in the layer that has most."""
     vocabulary: int
     embedding_tied: bool
     """The token embedding is the output matrix too."""
@@ -122,6 +124,7 @@ def summarize(path: str | os.PathLike[str], model: Any | None = None) -> ModelSu
         experts=experts,
         experts_used=used,
         n_ctx_train=number.largest("context_length", 0),
+        heads=number.largest("attention.head_count", 0),
         vocabulary=embedding.shape[1] if embedding else 0,
         embedding_tied="output.weight" not in by_name,
         dense_bytes=sum(dense_types.values()),

@@ -20,6 +20,14 @@ constexpr char kEmbedding[] = "token_embd.weight";
 
 int layer_of(const ExpertGroup& group) { return std::stoi(group.name.substr(std::strlen("blk."))); }
 
+// Those that lie wholly in a buffer.
+void discard_pages(uint8_t* base, size_t size) {
+  const uint64_t page = platform::page_size();
+  const uint64_t begin = align_up(reinterpret_cast<uintptr_t>(base), page);
+  const uint64_t end = align_down(reinterpret_cast<uintptr_t>(base) + size, page);
+  if (base && begin < end) platform::discard(reinterpret_cast<void*>(begin), end - begin);
+}
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const ModelFile> model, const EngineSettings& settings)
@@ -199,11 +207,18 @@ void Engine::attach(void* llama_context, int threads) {
   ggml::ThreadPoolParams single = g.ggml_threadpool_params_default(1);
   for (int i = 0; i < threads; ++i) _single_pools.push_back(g.ggml_threadpool_new(&single));
   g.llama_attach_threadpool(llama_context, _thread_pool, _thread_pool);
-  g.llama_set_abort_callback(
-      llama_context, [](void* engine) { return static_cast<Engine*>(engine)->cancelled(); }, this);
+  const auto between_nodes = [](void* data) {
+    auto* engine = static_cast<Engine*>(data);
+    engine->note_work_buffer();
+    return engine->cancelled();
+  };
+  g.llama_set_abort_callback(llama_context, between_nodes, this);
 }
 
-void Engine::detach(void* llama_context) { ggml::api().llama_detach_threadpool(llama_context); }
+void Engine::detach(void* llama_context) {
+  _work_base = nullptr;
+  ggml::api().llama_detach_threadpool(llama_context);
+}
 
 void Engine::note_compute_buffer(const ggml::Buffer* buffer) {
   if (!buffer || buffer->usage != ggml::kUsageCompute || !ggml::api().ggml_backend_buft_is_host(buffer->buft)) return;
@@ -211,11 +226,15 @@ void Engine::note_compute_buffer(const ggml::Buffer* buffer) {
   _compute_size = buffer->size;
 }
 
+void Engine::note_work_buffer() {
+  const ggml::GraphPlan& plan = *_thread_pool->plan;
+  _work_size = plan.work_data == _work_base ? std::max(_work_size, plan.work_size) : plan.work_size;
+  _work_base = plan.work_data;
+}
+
 void Engine::release_compute() {
-  const uint64_t page = platform::page_size();
-  const uint64_t begin = align_up(reinterpret_cast<uintptr_t>(_compute_base), page);
-  const uint64_t end = align_down(reinterpret_cast<uintptr_t>(_compute_base) + _compute_size, page);
-  if (_compute_base && begin < end) platform::discard(reinterpret_cast<void*>(begin), end - begin);
+  discard_pages(_compute_base, _compute_size);
+  discard_pages(_work_base, _work_size);
   forget_compute_buffer();
 }
 

@@ -38,6 +38,23 @@ const Api& api() {
   return table;
 }
 
+namespace {
+
+// Computes a graph on a pool, which then has to name both.
+bool pool_has_plan(Graph* graph) {
+  const Api& g = api();
+  ThreadPoolParams params = g.ggml_threadpool_params_default(1);
+  ThreadPool* pool = g.ggml_threadpool_new(&params);
+  if (!pool) return false;
+  GraphPlan plan = g.ggml_graph_plan(graph, 1, pool);
+  const bool computed = g.ggml_graph_compute(graph, &plan) == kStatusSuccess;
+  const bool named = pool->graph == graph && pool->plan == &plan;
+  g.ggml_threadpool_free(pool);
+  return computed && named;
+}
+
+}  // namespace
+
 void check_api() {
   const Api& g = api();
   expect(g.ggml_tensor_overhead() >= sizeof(Tensor), "tensor size");
@@ -56,9 +73,11 @@ void check_api() {
   g.ggml_graph_add_node(graph, tensor);
   const bool node = g.ggml_graph_n_nodes(graph) == 1 && g.ggml_graph_node(graph, 0) == tensor;
   const GraphPlan plan = g.ggml_graph_plan(graph, 2, nullptr);
+  const bool pooled = pool_has_plan(graph);
   g.ggml_free(ctx);
   expect(shape, "layout of a tensor");
   expect(node, "graph accessors");
+  expect(pooled, "the beginning of a thread pool");
   expect(plan.n_threads >= 1 && plan.n_threads <= 2 && plan.abort_callback == nullptr, "ggml_graph_plan");
 
   const CpuTypeTraits* f32 = g.ggml_get_type_traits_cpu(kTypeF32);

@@ -124,7 +124,8 @@ class Engine {
   void attach(void* llama_context, int threads);
   void detach(void* llama_context);
 
-  /// @brief Gives the memory of the compute buffers back to the system: between batches it holds nothing of value.
+  /// @brief Gives the memory of the compute buffers back to the system, and that of ggml's work: between batches they hold nothing of
+  /// value.
   /// Not while the context computes.
   void release_compute();
 
@@ -188,6 +189,9 @@ class Engine {
   void add_expert_time(double seconds) { _expert_time = _expert_time + seconds; }
   /// @brief Remembers a buffer that graphs compute in, for release_compute().
   void note_compute_buffer(const ggml::Buffer* buffer);
+  /// @brief Remembers what ggml works in besides, which only ever grows: for as many rows of attention as a prompt's batch has. While the
+  /// thread pool computes.
+  void note_work_buffer();
   /// @brief Forgets it: the next batch may free it.
   void forget_compute_buffer() { _compute_base = nullptr; }
   /// @brief Reads rows of an embedding to `dst`, one after the other.
@@ -244,6 +248,8 @@ class Engine {
   std::unique_ptr<CopyReader> _row_reader;
   uint8_t* _compute_base = nullptr;
   size_t _compute_size = 0;
+  uint8_t* _work_base = nullptr;
+  size_t _work_size = 0;
   ggml::ThreadPool* _thread_pool = nullptr;
   std::vector<ggml::ThreadPool*> _single_pools;
   std::atomic<bool> _cancelled{false};

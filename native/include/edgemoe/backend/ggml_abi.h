@@ -9,6 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#if !defined(_WIN32)
+#include <pthread.h>
+#endif
+
 namespace edgemoe::ggml {
 
 inline constexpr int kBackendApiVersion = 2;
@@ -130,6 +134,22 @@ struct GraphPlan {
   AbortCallback abort_callback;
   void* abort_callback_data;
   bool use_ref;
+};
+
+#if defined(_WIN32)
+using Lock = void*;  // as large as an SRWLOCK, and a CONDITION_VARIABLE
+using Condition = void*;
+#else
+using Lock = pthread_mutex_t;
+using Condition = pthread_cond_t;
+#endif
+
+/// @brief How a thread pool of ggml's CPU library begins. No header of ggml declares it; check_api() sees that it is so.
+struct ThreadPool {
+  Lock lock;
+  Condition condition;
+  Graph* graph;     ///< computed now, or last
+  GraphPlan* plan;  ///< of that; it may be gone when the graph is done
 };
 
 struct ThreadPoolParams {
