@@ -22,16 +22,27 @@ TOOLS = Path(__file__).resolve().parents[1] / "tools"
 MIB = 1 << 20
 
 
+def synthesize(path: Path, *shape: str) -> Path:
+    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", "--layers", "3", *shape]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of 100 MB: its vocabulary is large enough for logits to count."""
-    path = tmp_path_factory.mktemp("large") / "large.gguf"
-    shape = ["--experts", "64", "--layers", "3", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
-    command = [sys.executable, str(TOOLS / "synthesize_moe.py"), str(path), "--preset", "tiny", *shape]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    shape = ["--experts", "64", "--width", "512", "--vocab-size", "40000", "--expert-type", "f16"]
+    path = synthesize(tmp_path_factory.mktemp("large") / "large.gguf", *shape)
     assert path.stat().st_size > 80 * MIB
     return path
+
+
+@pytest.fixture(scope="module")
+def many_heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its experts take more than its 32 heads work in during a long prompt."""
+    shape = ["--experts", "64", "--width", "1024", "--heads", "32", "--head-dim", "32", "--expert-type", "f16"]
+    return synthesize(tmp_path_factory.mktemp("heads") / "heads.gguf", *shape)
 
 
 @pytest.mark.parametrize("arch", ["gpt-oss", "deepseek2", "nemotron_h_moe"])
@@ -186,6 +197,30 @@ def test_a_long_prompt_reads_experts_once(model_factory) -> None:
                 stock.eval(prompt)
                 np.testing.assert_array_equal(last_logits(llm), last_logits(stock))
     assert reads[0] < 0.6 * reads[1]
+
+
+LONG_PROMPT = """
+import sys
+from edgemoe import Llama, machine
+path, budget = sys.argv[1], int(sys.argv[2])
+llm = Llama(path, memory=budget, n_ctx=4096, n_ubatch=256, n_threads=2, n_threads_batch=2)
+llm.eval([1, 2])
+before = machine.rss() - llm.stats().resident_bytes
+llm.reset()
+llm.eval([token % 300 for token in range(3000)])
+llm.eval([1])
+after = machine.rss() - llm.stats().resident_bytes
+print(llm._residence.plan.parts["attention"], before, after, llm.stats().peak_bytes)
+"""
+
+
+def test_what_attention_worked_in_goes_back_after_a_prompt(many_heads: Path) -> None:
+    """ggml keeps it, and it grows with heads, batch and the tokens before it: here 64 MiB."""
+    budget = smallest_budget(many_heads, n_ctx=4096).smallest + 240 * MIB
+    attention, before, after, peak = map(int, run(LONG_PROMPT, many_heads, budget))
+    assert attention == 2 * 32 * 256 * 4096
+    assert after - before < attention / 2
+    assert peak <= budget
 
 
 def test_log_probabilities_borrow_from_the_cache(large: Path, tight: Llama) -> None:
