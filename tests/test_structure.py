@@ -30,7 +30,7 @@ PYTHON = {
     "experts": {"errors", "_native"},
     "packs": {"errors", "sizes", "machine", "experts", "_native", "__init__"},
     "budget": _MODEL,
-    "loans": {"budget", "errors", "sizes"},
+    "loans": {"budget", "errors", "machine", "sizes"},
     "pressure": {"machine"},
     "pace": set(),
     "hub": {"errors", "sizes", "files", "default_model", "packs", "running"},
