@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from control_groups import MEMORY, memory_group, missing, run_in
+from control_groups import HERE, MEMORY, memory_group, missing, run_in
 from edgemoe.sizes import format_size, parse_size
 
 WORK = """
@@ -86,9 +86,9 @@ def run(program: str, arguments: list[str], limit: int) -> dict[str, float]:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
         with memory_group(limit) as group:
-            done = run_in([group], command)
+            done = run_in([group], command, cwd=HERE)
     else:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
     if done.returncode != 0:
         click.echo(f"{program}: ended with {done.returncode}: {done.stderr.strip()[-300:]}", err=True)
         return {}
@@ -101,14 +101,14 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
-@click.argument("model", type=click.Path(exists=True, dir_okay=False))
-@click.option("--text", required=True, type=click.Path(exists=True, dir_okay=False), help="Text to evaluate.")
+@click.argument("model", type=click.Path(exists=True, dir_okay=False, resolve_path=True))
+@click.option("--text", required=True, type=click.Path(exists=True, dir_okay=False, resolve_path=True), help="Text to evaluate.")
 @click.option("--memory", default="none,50%,30%", show_default=True, help="Limits; a share is of the file.")
 @click.option("--repeat", default=5, show_default=True)
 @click.option("--prompt-tokens", default=512, show_default=True)
 @click.option("--tokens", default=100, show_default=True)
 @click.option("--stock-tokens", default=6, show_default=True, help="For stock llama.cpp under a limit.")
-@click.option("--pack", type=click.Path(exists=True, dir_okay=False), help="Also this pack of MODEL.")
+@click.option("--pack", type=click.Path(exists=True, dir_okay=False, resolve_path=True), help="Also this pack of MODEL.")
 @click.option("--levels", default="4,3,2", show_default=True, help="Of the pack.")
 @click.option("--repacked", is_flag=True, help="Also stock llama.cpp with repacked weights.")
 @click.option("--no-stock-prompt", is_flag=True, help="Under a limit, leave the prompt of stock llama.cpp out.")

@@ -13,6 +13,8 @@ from pathlib import Path
 MEMORY = Path("/sys/fs/cgroup/memory")
 DISK = Path("/sys/fs/cgroup/blkio")
 CORES = Path("/sys/fs/cgroup/cpuset")
+HERE = Path(__file__).parent
+"""Where programs of Python run: it looks for modules there, and the edgemoe that is installed is meant."""
 
 _numbers = itertools.count()
 
@@ -88,16 +90,21 @@ def _group(controller: Path) -> Iterator[Path]:
 
 
 def run_in(
-    groups: Sequence[Path], command: Sequence[str], *, stdin: str | None = None, timeout: float | None = None
+    groups: Sequence[Path],
+    command: Sequence[str],
+    *,
+    stdin: str | None = None,
+    timeout: float | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `command` in all of `groups`. Raises subprocess.TimeoutExpired after `timeout` seconds."""
+    """Runs `command` in all of `groups`, in the folder `cwd`. Raises subprocess.TimeoutExpired after `timeout` seconds."""
 
     def enter() -> None:
         for group in groups:
             (group / "cgroup.procs").write_text(str(os.getpid()))
 
     return subprocess.run(
-        command, preexec_fn=enter, input=stdin, capture_output=True, text=True, check=False, timeout=timeout
+        command, preexec_fn=enter, input=stdin, capture_output=True, text=True, check=False, timeout=timeout, cwd=cwd
     )
 
 

@@ -13,7 +13,7 @@ import sys
 
 import click
 
-from control_groups import MEMORY, memory_group, missing, run_in
+from control_groups import HERE, MEMORY, memory_group, missing, run_in
 from edgemoe.errors import EdgeMoEError
 from edgemoe.sizes import format_size, parse_size
 
@@ -42,7 +42,7 @@ def prove(model: str, budget: int, n_ctx: int, prompt: int, tokens: int) -> dict
     """Figures of one run; `killed` and `within` say how it ended."""
     with memory_group(budget) as group:
         arguments = [str(n) for n in (budget, n_ctx, prompt, tokens)]
-        done = run_in([group], [sys.executable, "-c", WORK, model, *arguments])
+        done = run_in([group], [sys.executable, "-c", WORK, os.path.abspath(model), *arguments], cwd=HERE)
         peak_of_group = int((group / "memory.max_usage_in_bytes").read_text())
     result: dict[str, object] = {"budget": budget, "killed": done.returncode == -9, "group_peak": peak_of_group}
     if done.returncode == 0:

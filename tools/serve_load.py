@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -131,7 +132,7 @@ def server(arguments: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its URL."""
     command = [sys.executable, "-m", "edgemoe", "serve", "--port", "0", *arguments]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}  # the clients need processors, too
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parent)
     assert process.stderr is not None
     said = ""
     while not (found := re.search(r"http://\S+:\d+", said)):
@@ -171,6 +172,8 @@ def settled(url: str) -> int:
 @click.option("--queue", default=32, show_default=True)
 def main(model: str | None, memory: str, clients: int, minutes: float, parallel: int, queue: int) -> None:
     """Start a server of MODEL and ask it for some minutes."""
+    if model and os.path.exists(model):
+        model = os.path.abspath(model)  # any other is a name
     arguments = [*([model] if model else []), "--memory", memory, "--parallel", str(parallel), "--queue", str(queue)]
     with server(arguments) as (process, url):
         name = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
