@@ -25,6 +25,7 @@ import click
 from control_groups import HERE, MEMORY, memory_group, missing, run_in
 from edgemoe.sizes import format_size, parse_size
 
+FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
 WORK = """
 import json, sys, time
 program, path, text, limit, prompt, warm, tokens = sys.argv[1:4] + [int(n) for n in sys.argv[4:8]]
@@ -101,14 +102,14 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 @click.command(help=__doc__.split("\n\n")[0] if __doc__ else None)
-@click.argument("model", type=click.Path(exists=True, dir_okay=False, resolve_path=True))
-@click.option("--text", required=True, type=click.Path(exists=True, dir_okay=False, resolve_path=True), help="Text to evaluate.")
+@click.argument("model", type=FILE)
+@click.option("--text", required=True, type=FILE, help="Text to evaluate.")
 @click.option("--memory", default="none,50%,30%", show_default=True, help="Limits; a share is of the file.")
 @click.option("--repeat", default=5, show_default=True)
 @click.option("--prompt-tokens", default=512, show_default=True)
 @click.option("--tokens", default=100, show_default=True)
 @click.option("--stock-tokens", default=6, show_default=True, help="For stock llama.cpp under a limit.")
-@click.option("--pack", type=click.Path(exists=True, dir_okay=False, resolve_path=True), help="Also this pack of MODEL.")
+@click.option("--pack", type=FILE, help="Also this pack of MODEL.")
 @click.option("--levels", default="4,3,2", show_default=True, help="Of the pack.")
 @click.option("--repacked", is_flag=True, help="Also stock llama.cpp with repacked weights.")
 @click.option("--no-stock-prompt", is_flag=True, help="Under a limit, leave the prompt of stock llama.cpp out.")

@@ -97,7 +97,7 @@ def run_in(
     timeout: float | None = None,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `command` in all of `groups`, in the folder `cwd`. Raises subprocess.TimeoutExpired after `timeout` seconds."""
+    """Runs `command` in all of `groups`, in `cwd`. Raises subprocess.TimeoutExpired after `timeout` seconds."""
 
     def enter() -> None:
         for group in groups:
