@@ -56,8 +56,11 @@ class Refused:
 
     def _check(self, value: Any, validated: Any) -> Any:
         try:
-            return validated(value)
-        except ValidationError:
+            taken = validated(value)
+            if isinstance(taken, bool) == isinstance(value, bool):  # 0 is False to Python
+                return taken
+            raise ValueError
+        except ValueError:
             told = {"value": shown(value), "instead": self.instead}
             raise PydanticCustomError("refused", "{value} cannot be used: {instead}", told) from None
 

@@ -40,6 +40,10 @@ page() { # the server's page in a browser
   checked test_server_page.py
 }
 
+container() { # the image of docs/deploy.md, built and asked
+  tools/ci/container.sh "$folder/container"
+}
+
 load() { # fifty clients for five minutes
   "$python" tools/serve_load.py --memory 500MiB --clients 50 --minutes "${EDGEMOE_LOAD_MINUTES:-5}"
 }
@@ -92,7 +96,7 @@ disk() { # what of the disk's speed is used
   "$python" tools/io_bound.py "$model" --text "$text"
 }
 
-steps=(desktop ray train page load schema flipped fuzz cross synthetic packs budget stock limits disk)
+steps=(desktop ray train page container load schema flipped fuzz cross synthetic packs budget stock limits disk)
 [ $# = 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
   [ "$(type -t "$step")" = function ] || { echo "nightly.sh: there is no step '$step'" >&2; exit 2; }
