@@ -16,7 +16,8 @@ missing=()
 for tool in buildah debootstrap curl; do command -v $tool >/dev/null || missing+=($tool); done
 [[ ${#missing[@]} -eq 0 ]] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" crun; }
 
-image() { buildah --root "$folder/storage" --runroot "$folder/run" --storage-driver vfs "$@"; }
+buildah=(buildah --root "$folder/storage" --runroot "$folder/run" --storage-driver vfs)
+image() { "${buildah[@]}" "$@"; }
 
 base() { # a Debian with pip, called as the Dockerfile calls it
   local release name container file
@@ -32,7 +33,8 @@ base() { # a Debian with pip, called as the Dockerfile calls it
   done
   container="$(image from scratch)"
   image add --quiet "$container" "$root" /
-  image config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --env PIP_ROOT_USER_ACTION=ignore "$container"
+  image config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --env PIP_ROOT_USER_ACTION=ignore \
+    --env "PIP_FIND_LINKS=${EDGEMOE_WHEELS:+/given}" "$container"
   image commit --quiet "$container" "docker.io/library/$name" >/dev/null
   image rm "$container" >/dev/null
 }
@@ -49,16 +51,16 @@ print(text, end="")
 PY
 base
 given=()
-[[ -z "${EDGEMOE_WHEELS:-}" ]] || given=(--volume "$EDGEMOE_WHEELS:/given:ro" --env PIP_FIND_LINKS=/given)
-image bud --isolation chroot --pull-never "${given[@]}" --tag edgemoe --file "$dockerfile" "$source_dir"
+[[ -z "${EDGEMOE_WHEELS:-}" ]] || given=(--volume "$EDGEMOE_WHEELS:/given:ro")
+image bud --format docker --isolation chroot --pull-never "${given[@]}" --tag edgemoe --file "$dockerfile" "$source_dir"
 
 container="$(image from --pull-never localhost/edgemoe)"
 mapfile -t command < <(image inspect --format '{{range .OCIv1.Config.Entrypoint}}{{println .}}{{end}}{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | sed '/^$/d')
 mkdir -p "$folder/models"
 cp "$source_dir/models/tinystories-moe.mwq.gguf" "$folder/models/model.gguf"
-image run --isolation chroot --env EDGEMOE_API_KEY=$key --volume "$folder/models:/models:ro" "$container" "${command[@]}" &
+setsid "${buildah[@]}" run --isolation chroot --env EDGEMOE_API_KEY=$key --volume "$folder/models:/models:ro" "$container" "${command[@]}" &
 server=$!
-trap 'kill $server 2>/dev/null; wait $server 2>/dev/null; image rm --all >/dev/null' EXIT
+trap 'kill -- -$server 2>/dev/null; wait $server 2>/dev/null; image rm --all >/dev/null' EXIT
 for _ in $(seq 120); do ask /health >/dev/null 2>&1 && break || sleep 0.5; done
 
 mapfile -t health < <(image inspect --format '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' "$container" | sed '/^$/d')
