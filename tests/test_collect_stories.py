@@ -37,7 +37,7 @@ def story(hero: str, place: str) -> str:
     return (
         f"One {place} had a {hero} in it. Each {hero} of that {place} sang when rain fell on the {place}, and the old "
         f"{hero} sang best. So people came to the {place} with cakes for every {hero}. A girl of the {place} asked the "
-        f"{hero} why it sang. Because the {place} is my home, said the {hero}, and a {hero} is happy in a {place} like this."
+        f"{hero} why it sang. Because the {place} is my home, said the {hero}, and each {hero} is happy in a {place}."
     )
 
 
