@@ -66,7 +66,10 @@ for _ in $(seq 120); do ask /health >/dev/null 2>&1 && break || sleep 0.5; done
 mapfile -t health < <(image inspect --format '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' "$container" | sed '/^$/d')
 image run --isolation chroot "$container" "${health[@]:1}"
 [[ "$(image run --isolation chroot "$container" id -un)" == edgemoe ]]
-! ask /v1/models -H "Authorization: Bearer wrong" >/dev/null 2>&1
+if curl --silent --fail "http://127.0.0.1:$port/v1/models" >/dev/null; then
+  echo "container.sh: it answers without a key" >&2
+  exit 1
+fi
 ask /v1/chat/completions -H "Content-Type: application/json" -d '{"max_tokens": 20, "messages": [{"role": "user", "content": "Tell me a story."}]}'
 echo
 echo "container.sh: the image builds, starts, and answers"
