@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgemoe.packs import layout
 from edgemoe.packs.layout import ExpertTensor, Format, Group
 from edgemoe.serving.tasks import OneExpert
 
 pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
-ROOT = Path(__file__).resolve().parents[1]
+# Of the package that is imported here: the sources in place, or what was installed.
+PACKAGES = Path(layout.__file__).resolve().parents[2]
 
 
 def edgemoe(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     variables = {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(PACKAGES), os.environ.get("PYTHONPATH", "")]),
         "RAY_AUTH_TOKEN_PATH": str(token),
         "OMP_NUM_THREADS": "1",
     }
