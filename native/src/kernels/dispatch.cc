@@ -58,7 +58,7 @@ const Variant* const* variants() {
 #if defined(EDGEMOE_KERNELS_X86)
       &kAvx512Variant, &kAvx2Variant,
 #elif defined(EDGEMOE_KERNELS_ARM64)
-      &kNeonI8mmVariant, &kNeonVariant,
+      &kNeonI8mmVariant, &kNeonDotprodVariant, &kNeonVariant,
 #endif
       &kScalarVariant, nullptr};
   return all;

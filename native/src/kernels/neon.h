@@ -1,8 +1,8 @@
 /// @file neon.h
-/// NEON with dot products: a block's 2-bit plane is one register. What both NEON variants share.
+/// NEON: a block's 2-bit plane is one register. What the NEON variants share.
 ///
 /// Integers of a superblock are summed across lanes before the float step, so that it does not matter whether they come from
-/// dot products or from matrix products.
+/// products of bytes, dot products or matrix products.
 #pragma once
 
 #include <arm_neon.h>
@@ -257,12 +257,18 @@ struct Neon {
   }
   static EDGEMOE_INLINE Ints add(Ints a, Ints b) { return vaddq_s32(a, b); }
   static EDGEMOE_INLINE Ints sixteenfold(Ints a) { return vshlq_n_s32(a, 4); }
-  // Bytes are at most 127, so they are signed bytes too.
+  // Bytes are at most 127, so they are signed bytes too, and two products fit into 16 bits.
   using Held = const int8_t*;
   static EDGEMOE_INLINE Held hold(const int8_t* q) { return q; }
   static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, Held q, int i) { return dot(sum, w, q + static_cast<int>(sizeof(Bytes)) * i); }
   static EDGEMOE_INLINE Ints dot(Ints sum, Bytes w, const int8_t* q) {
-    return vdotq_s32(sum, vreinterpretq_s8_u8(w), vld1q_s8(q));
+    const int8x16_t a = vreinterpretq_s8_u8(w);
+    const int8x16_t b = vld1q_s8(q);
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum, a, b);
+#else
+    return vpadalq_s16(sum, vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(b)), vget_high_s8(a), vget_high_s8(b)));
+#endif
   }
   static EDGEMOE_INLINE Floats step(Floats sum, Ints total, float scale) {
     return __builtin_fmaf(static_cast<float>(vaddvq_s32(total)), scale, sum);

@@ -81,6 +81,7 @@ extern const Variant kScalarVariant;
 extern const Variant kAvx2Variant;
 extern const Variant kAvx512Variant;
 extern const Variant kNeonVariant;
+extern const Variant kNeonDotprodVariant;
 extern const Variant kNeonI8mmVariant;
 
 }  // namespace edgemoe::kernels

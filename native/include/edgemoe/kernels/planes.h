@@ -80,7 +80,7 @@ void assemble(const Matrix& matrix, int64_t begin, int64_t end, uint8_t* out);
 /// @brief Rows [begin, end) at `level` as floats, one row after another: the reference for all of the above.
 void dequantize(const Matrix& matrix, int level, int64_t begin, int64_t end, float* out);
 
-/// @brief "scalar", "avx2", "avx512", "neon" or "neon-i8mm": the best for this machine, or what EDGEMOE_KERNEL names.
+/// @brief "scalar", "avx2", "avx512", "neon", "neon-dotprod" or "neon-i8mm": the best for this machine, or what EDGEMOE_KERNEL names.
 /// @throws Error when EDGEMOE_KERNEL names one that this machine does not have.
 const char* variant();
 

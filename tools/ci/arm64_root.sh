@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Installs edgemoe for 64-bit ARM as its users do, from wheels, in a Debian of its own, and runs the tests there under qemu. The
+# wheels of edgemoe and llama-cpp-python are made by a cross compiler. Takes hours; `-k NAME` or files of tests shorten it.
+#
+#   tools/ci/arm64_root.sh FOLDER [ARGUMENT OF PYTEST...]      (FOLDER needs 4 GB; what is in it is used again)
+#
+# Needs root, and a kernel with binfmt_misc. QEMU_CPU chooses the processor (max; for example neoverse-n1, cortex-a76).
+set -euo pipefail
+
+source_dir="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+folder="$(realpath -m "${1:?"usage: tools/ci/arm64_root.sh FOLDER [ARGUMENT OF PYTEST...]"}")"
+shift
+root="$folder/root"
+wheels="$folder/wheels"
+release=trixie
+python="${PYTHON:-python3}" # 3.12 or later: its wheels serve what follows
+cross=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc
+  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++)
+
+fail() {
+  echo "arm64_root.sh: $*" >&2
+  exit 1
+}
+
+install_tools() {
+  local missing=()
+  command -v debootstrap >/dev/null || missing+=(debootstrap)
+  command -v aarch64-linux-gnu-g++ >/dev/null || missing+=(gcc-aarch64-linux-gnu g++-aarch64-linux-gnu)
+  command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static)
+  [[ ${#missing[@]} -eq 0 ]] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; }
+}
+
+# Programs for ARM start by themselves: the kernel opens the emulator once (F), so that the new root needs no copy of it.
+register_emulator() {
+  local table=/proc/sys/fs/binfmt_misc
+  [[ -e $table/register ]] || mount -t binfmt_misc none $table || fail "the kernel has no binfmt_misc"
+  [[ -e $table/qemu-aarch64 ]] && return
+  local magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+  local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+  printf '%s' ":qemu-aarch64:M::$magic:$mask:$(command -v qemu-aarch64-static):FP" >$table/register
+}
+
+make_root() {
+  local file
+  [[ -e "$root/usr/bin/pip3" ]] ||
+    debootstrap --arch=arm64 --variant=minbase \
+      --include=ca-certificates,git,libgomp1,procps,python3,python3-pip,python3-venv,tmux "$release" "$root"
+  for file in /etc/pip.conf /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
+    [[ ! -e "$file" ]] || cp -L "$file" "$root$file"
+  done
+}
+
+# cross_wheel WHAT [MORE of CMake...]: into $wheels, with the tag of what it is for
+cross_wheel() {
+  _PYTHON_HOST_PLATFORM=linux-aarch64 CMAKE_ARGS="${cross[*]} ${*:2}" \
+    "$folder/tools/bin/pip" wheel --quiet --no-deps --no-binary llama-cpp-python --wheel-dir "$wheels" "$1"
+}
+
+make_wheels() {
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' || fail "$python is older than 3.12: set PYTHON to another one"
+  [[ -x "$folder/tools/bin/pip" ]] || "$python" -m venv "$folder/tools"
+  local wanted
+  wanted="$(sed -n 's/^  "\(llama-cpp-python==[^"]*\)".*/\1/p' "$source_dir/pyproject.toml")"
+  compgen -G "$wheels/llama_cpp_python-*aarch64.whl" >/dev/null ||
+    cross_wheel "$wanted" -DGGML_NATIVE=OFF -DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod+fp16
+  rm -f "$wheels"/edgemoe-*
+  cross_wheel "$source_dir"
+}
+
+inside() { # COMMAND... in the root
+  chroot "$root" /usr/bin/env -i HOME=/root LANG=C.UTF-8 TERM="${TERM:-xterm}" PATH=/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    QEMU_CPU="${QEMU_CPU:-max}" OMP_NUM_THREADS=1 "$@"
+}
+
+leave() {
+  local place
+  for place in wheels source dev/pts dev sys proc; do umount -l "$root/$place" 2>/dev/null || true; done
+}
+
+[[ "$(uname -sm)" == "Linux x86_64" ]] || fail "nothing to emulate on $(uname -sm): run the tests"
+mkdir -p "$folder" "$wheels"
+install_tools
+register_emulator
+make_root
+make_wheels
+trap leave EXIT
+mkdir -p "$root/source" "$root/wheels"
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount --make-rslave "$root/sys"
+mount --bind /dev "$root/dev"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+mount --bind "$source_dir" "$root/source"
+mount --bind "$wheels" "$root/wheels"
+
+inside python3 -m venv /venv
+inside pip install --quiet --prefer-binary --find-links /wheels --force-reinstall --no-deps /wheels/edgemoe-*.whl
+inside pip install --quiet --prefer-binary --find-links /wheels "edgemoe[test]"
+inside uname -m
+inside edgemoe chat --max-tokens 16 -p "Once upon a time"
+inside sh -c 'cd /venv && exec pytest -c /source/pyproject.toml --rootdir /source "$@"' pytest -p no:cacheprovider -q "${@:-/source/tests}"
