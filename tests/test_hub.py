@@ -42,6 +42,7 @@ def test_names_work_wherever_a_model_is_asked_for(home: Home, monkeypatch: pytes
         ("zzz", "edgemoe list shows"),
         ("other/Model-GGUF:Q8_0", "edgemoe pull other/Model-GGUF:Q8_0 gets it"),
         ("missing.gguf", "there is no model file missing.gguf"),
+        ("tiny-moe.gguf", "there is no model file tiny-moe.gguf: did you mean tiny-moe"),
         ("", "there is no model file or name ''"),
     ],
 )
@@ -57,6 +58,16 @@ def test_unknown_names_say_what_to_do(home: Home, remote_models: dict[str, Path]
     with pytest.raises(SystemExit) as left:
         main(["show", name])
     assert left.value.code == 2
+
+
+def test_files_that_are_not_there_have_neighbours(home: Home, tmp_path: Path) -> None:
+    from edgemoe.hub.names import unknown
+
+    for name in ("story-Q4_K_M.gguf", "other.gguf", "story.txt"):
+        (tmp_path / name).touch()
+    assert unknown(f"{tmp_path}/story-Q4_K.gguf").endswith(f": did you mean {tmp_path}/story-Q4_K_M.gguf?")
+    assert unknown(f"{tmp_path}/xyz.gguf") == f"there is no model file {tmp_path}/xyz.gguf"
+    assert unknown(f"{tmp_path}/no-folder/xyz.gguf").startswith("there is no model file")
 
 
 def test_a_model_whose_file_is_gone(home: Home) -> None:
