@@ -262,6 +262,8 @@ def test_variables_override_values(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("TRESHOLD", "0.5", "did you mean EDGEMOE_THRESHOLD"),
         ("PRIVAT", "true", "did you mean EDGEMOE_PRIVATE"),
         ("LOCAL_SMALL_MEMROY", "1GiB", r"the variable EDGEMOE_LOCAL_SMALL_MEMROY: \[local.small\] has no key 'memroy'"),
+        ("LOCAL_SMAL_MEMORY", "1GiB", r"EDGEMOE_LOCAL_SMAL_MEMORY names no \[local\] model .*: it has .*SMALL"),
+        ("CLOUD_OTHER_MODEL", "x", r"EDGEMOE_CLOUD_OTHER_MODEL names no \[cloud\] model of the configuration"),
         ("WEIGHTS_COST", "1", r"the variable EDGEMOE_WEIGHTS_COST: \[weights\] has no key 'cost'"),
     ],
 )

@@ -104,13 +104,15 @@ def _inner_keys(name: str, values: Mapping[str, Any]) -> Keys | None:
     kind, _, rest = name.partition("_")
     if kind == "WEIGHTS" and rest:
         return "weights", rest.lower()
-    if kind not in ("LOCAL", "CLOUD") or not isinstance(values.get(kind.lower()), dict):
+    if kind not in ("LOCAL", "CLOUD"):
         return None
-    for target in sorted(values[kind.lower()], key=len, reverse=True):
-        start = re.sub(r"\W", "_", target).upper() + "_"
-        if rest.startswith(start):
-            return kind.lower(), target, rest.removeprefix(start).lower()
-    return None
+    models = values.get(kind.lower())
+    targets = {re.sub(r"\W", "_", target).upper(): target for target in (models if isinstance(models, dict) else ())}
+    for start in sorted(targets, key=len, reverse=True):
+        if rest.startswith(f"{start}_"):
+            return kind.lower(), targets[start], rest.removeprefix(f"{start}_").lower()
+    has = f"it has {', '.join(targets)}" if targets else "it has none"
+    raise ConfigError(f"the variable {PREFIX}{name} names no [{kind.lower()}] model of the configuration: {has}")
 
 
 def _value(written: str) -> Any:
