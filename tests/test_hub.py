@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -213,6 +214,16 @@ def test_names_are_made_of_what_letters_are_without_their_marks(home: Home, remo
     path = home.folder / "Mödel é 1.gguf"
     path.write_bytes(remote_models["Q4_K_M"].read_bytes())
     assert home.json("pull", str(path))["name"] == "model-e-1"
+
+
+def test_a_name_stays_with_its_file(home: Home, remote_models: dict[str, Path], tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.gguf", remote_models["Q4_K_M"]
+    shutil.copy(other, mine)
+    for _ in range(2):
+        assert home.json("pull", str(mine), "--name", "story")["paths"] == [str(mine)]
+    assert f"story is the name of {mine}" in home.run("pull", str(other), "--name", "story", code=2).stderr
+    mine.unlink()
+    assert home.json("pull", str(other), "--name", "story")["paths"] == [str(other)]
 
 
 def test_rm_of_what_was_not_pulled(home: Home, remote_models: dict[str, Path]) -> None:
