@@ -342,6 +342,13 @@ def test_what_does_not_say_that_it_is_public_is_private(tmp_path: Path) -> None:
     assert load_conversation(path).private
 
 
+def test_sessions_need_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EdgeMoEError, match="cannot be made: Not a directory; set XDG_STATE_HOME"), open_session("x"):
+        pass
+
+
 def test_a_session_is_open_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with open_session("x") as path, open_session("y"):

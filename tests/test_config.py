@@ -275,6 +275,12 @@ def test_wrong_variables_are_named(
         load_config(written(tmp_path, FULL.replace('"big one"', "big")))
 
 
+def test_a_home_that_nobody_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEMOE_CONFIG", "~nobody-of-this-name/config.toml")
+    with pytest.raises(ConfigError, match="EDGEMOE_CONFIG: '~nobody-of-this-name/config.toml' is no file's name"):
+        load_config()
+
+
 def test_state_lies_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert state_folder() == tmp_path / "state/edgemoe"

@@ -118,13 +118,17 @@ def open_session(name: str) -> Iterator[Path]:
     """The file of a session, which no other chat can open meanwhile.
 
     Raises:
-        EdgeMoEError: for a name that is none, or a session that is open elsewhere.
+        EdgeMoEError: for a name that is none, a session that is open elsewhere, or a folder that cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise EdgeMoEError(f"{name!r} is no name of a session: use letters, digits, dots, dashes and underscores")
     path = sessions_folder() / f"{name}.json"
-    sessions_folder().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sessions_folder().mkdir(mode=0o700, exist_ok=True)
+    try:
+        sessions_folder().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sessions_folder().mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror}; set XDG_STATE_HOME to a folder that can be written"
+        raise WriteError(f"the folder of sessions, {sessions_folder()}, cannot be made: {reason}") from error
     with locked(path, busy=f"the session {name} is open in another chat"):
         yield path
 

@@ -28,9 +28,16 @@ _ONE = number(0, 1)
 
 
 def config_path() -> Path:
-    """The file that is read when none is named: EDGEMOE_CONFIG, or config.toml in the user's configuration folder."""
+    """The file that is read when none is named: EDGEMOE_CONFIG, or config.toml in the user's configuration folder.
+
+    Raises:
+        ConfigError: EDGEMOE_CONFIG cannot be a file's name.
+    """
     if named := os.environ.get(f"{PREFIX}CONFIG"):
-        return Path(named).expanduser()
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:  # ~name, and there is no such user
+            raise ConfigError(f"the variable {PREFIX}CONFIG: {named!r} is no file's name: {error}") from error
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(home) / "edgemoe" / "config.toml"
 
