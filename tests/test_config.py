@@ -281,6 +281,12 @@ def test_a_home_that_nobody_has_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         load_config()
 
 
+@pytest.mark.parametrize("line", ['state = "~nobody-of-this-name"', 'router = "~nobody-of-this-name/r.onnx"'])
+def test_a_home_in_the_file_that_nobody_has_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match="must be a path: nobody has this home, not '~nobody-of-this-name"):
+        load_config(written(tmp_path, line))
+
+
 def test_state_lies_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert state_folder() == tmp_path / "state/edgemoe"

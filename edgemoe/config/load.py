@@ -162,7 +162,7 @@ def _config(top: Table, path: Path | None) -> Config:
     found["budget"] = top.take("budget", _budget)
     found["router"] = top.take("router", file)
     found["heads"] = tuple(map(Path, top.take("heads", texts(lambda value: str(file(value))), ())))
-    found["state"] = top.take("state", lambda value: folder / Path(text(value)).expanduser())
+    found["state"] = top.take("state", lambda value: tables.path_in(folder, value))
     found["weights"] = _weights(top)
     local = {name: _local(name, table, folder) for name, table in top.tables("local").items()}
     found["local"] = local or None
