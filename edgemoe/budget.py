@@ -97,6 +97,18 @@ class Plan:
         left = budget - self.fixed + self.prompt_bytes(self.shape.n_ubatch)
         return min(max(left, self.minimum_cache), self.full_cache)
 
+    def notes(self, summary: ModelSummary, n_ctx: int | None, n_ubatch: int) -> list[str]:
+        """What people should know of the context; `n_ctx` (None: as much as fits) and `n_ubatch` were asked for."""
+        notes, shape, trained = [], self.shape, summary.n_ctx_train
+        each = shape.n_ctx // shape.n_seq_max
+        if not n_ctx and shape.n_ctx < trained:
+            notes.append(f"n_ctx is {shape.n_ctx} of {trained} trained, to fit the budget")
+        if n_ctx and 0 < trained < each:
+            notes.append(f"the context has {each} tokens, the model was trained with {trained}: more may confuse it")
+        if shape.n_ubatch < (asked := min(n_ubatch, shape.n_batch)):
+            notes.append(f"n_ubatch is {shape.n_ubatch} instead of {asked}, to fit the budget")
+        return notes
+
     def table(self) -> str:
         return table(self.parts | {"experts, at the least": self.minimum_cache, "smallest budget": self.smallest})
 

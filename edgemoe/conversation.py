@@ -91,7 +91,7 @@ def _check_length(llm: Any, shortest: Sequence[Message], begun: int, n_ctx: int,
     if length + answer > n_ctx:
         raise EdgeMoEError(
             f"the message is too long: its prompt has {length} tokens, and the context holds {n_ctx} together with "
-            "the answer; shorten it or choose a larger context"
+            "the answer; shorten it or choose a larger context (--ctx, in Python n_ctx)"
         )
 
 

@@ -100,7 +100,7 @@ class Residence:
             # llama_cpp.Llama allocates logits for n_batch tokens, so that it is told of no more than its default.
             self.arguments = {"n_ctx": shape.n_ctx, "n_batch": min(shape.n_batch, DEFAULT_BATCH)}
             self._check_cache(self.plan)
-            self._note_changes(shape, n_ctx, arguments)
+            self.notes += self.plan.notes(self._summary, n_ctx, arguments.get("n_ubatch", DEFAULT_BATCH))
             if crowding := running.crowding(self._budget, self._summary.path.name):
                 self.notes.append(crowding)
             if trace is not None:
@@ -137,13 +137,6 @@ class Residence:
                 f"cache={self._cache_wanted!r} is {format_size(wanted)}, but one layer's working set needs "
                 f"{format_size(plan.minimum_cache)}"
             )
-
-    def _note_changes(self, shape: ContextShape, n_ctx: int | None, arguments: dict[str, Any]) -> None:
-        if not n_ctx and shape.n_ctx < self._summary.n_ctx_train:
-            self.notes.append(f"n_ctx is {shape.n_ctx} of {self._summary.n_ctx_train} trained, to fit the budget")
-        asked = min(arguments.get("n_ubatch", DEFAULT_BATCH), shape.n_batch)
-        if shape.n_ubatch < asked:
-            self.notes.append(f"n_ubatch is {shape.n_ubatch} instead of {asked}, to fit the budget")
 
     def _make_plan(self, n_ctx: int | None, arguments: dict[str, Any]) -> Plan:
         embeddings = bool(arguments.get("embedding", False))

@@ -18,7 +18,7 @@ from edgemoe.chat.markdown import BlockStream, ChatMarkdown, split_blocks
 from edgemoe.chat.painter import Line, Painter
 from edgemoe.chat.screen import Screen as ChatScreen
 from edgemoe.chat.settings import Settings
-from edgemoe.chat.store import Saved, load_conversation, open_session, save_conversation
+from edgemoe.chat.store import Saved, load_conversation, open_session, save_conversation, save_under_name
 from edgemoe.chat.view import LiveView, fitting
 from edgemoe.errors import EdgeMoEError
 from edgemoe.thinking import TAGS, ThinkingFilter, opened_by_prompt, split_thoughts
@@ -309,10 +309,44 @@ def test_damaged_files_are_told_and_stay(tmp_path: Path, text: str, reason: str)
     assert path.read_text() == text
 
 
+def test_a_name_that_a_person_gives_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    save_under_name(path, Saved(MESSAGES))
+    longer = [*MESSAGES, {"role": "user", "content": "More."}]
+    save_under_name(path, Saved(longer))  # all that was there is in it
+    for other in ([], MESSAGES, [{"role": "user", "content": "Else."}]):
+        with pytest.raises(EdgeMoEError, match=r"another conversation.*2 messages.*--overwrite"):
+            save_under_name(path, Saved(other))
+        assert load_conversation(path).messages == longer
+    save_under_name(path, Saved([]), overwrite=True)
+    assert load_conversation(path).messages == []
+
+
+def test_folders_are_not_made_of_a_wrong_name(tmp_path: Path) -> None:
+    with pytest.raises(EdgeMoEError, match=rf"there is no folder {tmp_path}/stroies"):
+        save_under_name(tmp_path / "stroies" / "x.json", Saved(MESSAGES))
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_files_are_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("mine")
+    with pytest.raises(EdgeMoEError, match="stays as it is"):
+        save_under_name(path, Saved(MESSAGES), overwrite=True)
+    assert path.read_text() == "mine"
+
+
 def test_what_does_not_say_that_it_is_public_is_private(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"format": "edgemoe conversation", "version": 1, "messages": MESSAGES}))
     assert load_conversation(path).private
+
+
+def test_sessions_need_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EdgeMoEError, match="cannot be made: Not a directory; set XDG_STATE_HOME"), open_session("x"):
+        pass
 
 
 def test_a_session_is_open_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

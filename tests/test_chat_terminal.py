@@ -70,6 +70,10 @@ def kept(chat: Terminal, name: str = "shared") -> list[str]:
         ("/retry", "nothing was said yet"),
         ("/undo", "nothing was said yet"),
         ("/save", "which file"),
+        ("/save --overwrite", "which file"),
+        ("/save missing/story.json", "there is no folder"),
+        ("/save ~nobody-of-this-name/x", "is no file's name"),
+        (f"/save {'x' * 300}", "cannot be written: File name too long"),
         ("/load missing.json", "missing.json cannot be read: No such file"),
         ("/route", "edgemoe chat --route has"),
         ("/good", "edgemoe chat --route has"),
@@ -97,11 +101,12 @@ def test_a_conversation_and_what_can_be_done_with_it(chat: Terminal, tmp_path: P
     chat.say("/set temperature 0")
     chat.say("Thank you!")
     assert len(kept(chat)) == 4
-    assert "1 message of yours" not in chat.say(f"/save {tmp_path}/two.json")
+    assert re.search(rf"{tmp_path}/two.json\s+has 2 messages of yours", chat.say(f"/save {tmp_path}/two.json"))
     assert "Dropped: Thank you!" in chat.say("/undo")
     assert len(kept(chat)) == 2
     chat.say("/clear")
     assert kept(chat) == []
+    assert "has another conversation" in " ".join(chat.say(f"/save {tmp_path}/two.json").split())
     assert "2 messages of yours" in chat.say(f"/load {tmp_path}/two.json")
     assert len(kept(chat)) == 4
     assert re.search("user:\n+Hello.*assistant:.*user:\n+Thank you!", chat.say("/show messages"), re.DOTALL)

@@ -262,6 +262,8 @@ def test_variables_override_values(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("TRESHOLD", "0.5", "did you mean EDGEMOE_THRESHOLD"),
         ("PRIVAT", "true", "did you mean EDGEMOE_PRIVATE"),
         ("LOCAL_SMALL_MEMROY", "1GiB", r"the variable EDGEMOE_LOCAL_SMALL_MEMROY: \[local.small\] has no key 'memroy'"),
+        ("LOCAL_SMAL_MEMORY", "1GiB", r"EDGEMOE_LOCAL_SMAL_MEMORY names no \[local\] model .*: it has .*SMALL"),
+        ("CLOUD_OTHER_MODEL", "x", r"EDGEMOE_CLOUD_OTHER_MODEL names no \[cloud\] model of the configuration"),
         ("WEIGHTS_COST", "1", r"the variable EDGEMOE_WEIGHTS_COST: \[weights\] has no key 'cost'"),
     ],
 )
@@ -271,6 +273,18 @@ def test_wrong_variables_are_named(
     monkeypatch.setenv(f"EDGEMOE_{name}", value)
     with pytest.raises(ConfigError, match=message):
         load_config(written(tmp_path, FULL.replace('"big one"', "big")))
+
+
+def test_a_home_that_nobody_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEMOE_CONFIG", "~nobody-of-this-name/config.toml")
+    with pytest.raises(ConfigError, match="EDGEMOE_CONFIG: '~nobody-of-this-name/config.toml' is no file's name"):
+        load_config()
+
+
+@pytest.mark.parametrize("line", ['state = "~nobody-of-this-name"', 'router = "~nobody-of-this-name/r.onnx"'])
+def test_a_home_in_the_file_that_nobody_has_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigError, match="must be a path: nobody has this home, not '~nobody-of-this-name"):
+        load_config(written(tmp_path, line))
 
 
 def test_state_lies_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,3 +185,34 @@ def test_what_an_installer_has_to_bring_is_where_it_is_said_to_be() -> None:
     assert default_model_path().parent.name == router_path().parent.name == "models"
     [block] = [block for block in others("text") if reason(block) == PACKAGING]
     assert "--collect-all edgemoe --collect-all llama_cpp --copy-metadata llama-cpp-python" in block.text
+
+
+# Names in the text
+
+OTHERS = {
+    "--collect-all",
+    "--copy-metadata",
+    "--exclude-module",
+    "--onedir",
+    "--onefile",
+    "--strict",
+}  # other programs'
+
+
+def code(page: Path) -> list[str]:
+    """What stands between backticks in the text."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    rooms = re.compile(r"(?:tools|tests|examples|native|models|docs|\.github)/[\w./-]+|edgemoe/[\w/]+\.py")
+    assert not [name for name in code(page) if rooms.fullmatch(name) and not (ROOT / name).exists()]
+
+
+def test_options_that_are_named_exist() -> None:
+    scripts = [*(ROOT / "edgemoe/cli").glob("*.py"), *(ROOT / "tools").rglob("*.py"), *ROOT.glob("examples/**/*.py")]
+    known = set(re.findall(r'"(?:-\w", "|[^"\n]*/)?(--[a-z][a-z0-9-]+)', "\n".join(map(Path.read_text, scripts))))
+    for page in PAGES:
+        named = {found[1] for text in code(page) if (found := re.match(r"(--[a-z][a-z0-9-]+)", text))}
+        assert named <= known | OTHERS, page.name

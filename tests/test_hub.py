@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -42,6 +43,7 @@ def test_names_work_wherever_a_model_is_asked_for(home: Home, monkeypatch: pytes
         ("zzz", "edgemoe list shows"),
         ("other/Model-GGUF:Q8_0", "edgemoe pull other/Model-GGUF:Q8_0 gets it"),
         ("missing.gguf", "there is no model file missing.gguf"),
+        ("tiny-moe.gguf", "there is no model file tiny-moe.gguf: did you mean tiny-moe"),
         ("", "there is no model file or name ''"),
     ],
 )
@@ -57,6 +59,16 @@ def test_unknown_names_say_what_to_do(home: Home, remote_models: dict[str, Path]
     with pytest.raises(SystemExit) as left:
         main(["show", name])
     assert left.value.code == 2
+
+
+def test_files_that_are_not_there_have_neighbours(home: Home, tmp_path: Path) -> None:
+    from edgemoe.hub.names import unknown
+
+    for name in ("story-Q4_K_M.gguf", "other.gguf", "story.txt"):
+        (tmp_path / name).touch()
+    assert unknown(f"{tmp_path}/story-Q4_K.gguf").endswith(f": did you mean {tmp_path}/story-Q4_K_M.gguf?")
+    assert unknown(f"{tmp_path}/xyz.gguf") == f"there is no model file {tmp_path}/xyz.gguf"
+    assert unknown(f"{tmp_path}/no-folder/xyz.gguf").startswith("there is no model file")
 
 
 def test_a_model_whose_file_is_gone(home: Home) -> None:
@@ -202,6 +214,16 @@ def test_names_are_made_of_what_letters_are_without_their_marks(home: Home, remo
     path = home.folder / "Mödel é 1.gguf"
     path.write_bytes(remote_models["Q4_K_M"].read_bytes())
     assert home.json("pull", str(path))["name"] == "model-e-1"
+
+
+def test_a_name_stays_with_its_file(home: Home, remote_models: dict[str, Path], tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine.gguf", remote_models["Q4_K_M"]
+    shutil.copy(other, mine)
+    for _ in range(2):
+        assert home.json("pull", str(mine), "--name", "story")["paths"] == [str(mine)]
+    assert f"story is the name of {mine}" in home.run("pull", str(other), "--name", "story", code=2).stderr
+    mine.unlink()
+    assert home.json("pull", str(other), "--name", "story")["paths"] == [str(other)]
 
 
 def test_rm_of_what_was_not_pulled(home: Home, remote_models: dict[str, Path]) -> None:

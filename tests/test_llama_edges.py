@@ -98,6 +98,12 @@ def test_context_that_llama_cpp_rounds_up() -> None:
         assert list(model._input_ids) == tokens
 
 
+def test_contexts_longer_than_trained_are_noted() -> None:
+    for n_ctx, n_seq_max, noted in ((512, 1, False), (1024, 2, False), (1024, 1, True)):
+        with contextlib.closing(Llama(f16_model_path(), n_ctx=n_ctx, n_seq_max=n_seq_max, n_threads=2)) as model:
+            assert any("trained with 512" in note for note in model.notes) == noted
+
+
 def test_thread_counts_below_one_mean_the_default() -> None:
     with contextlib.closing(Llama(f16_model_path(), n_ctx=256, n_threads=-1, n_threads_batch=0)) as model:
         assert model.n_threads == machine.processors()

@@ -59,6 +59,7 @@ def test_the_verbs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("pack", "{source}", "--overwrite", "--report", "missing/r.md"), "no folder missing"),
         (("pack", "{source}", "--dense", ""), "converted to ''"),
         (("pack", "{source}", "-o", ""), "is a folder"),
+        (("pack", "{source}", "-o", "{pack}"), "replace it with --overwrite"),
         (("pack", "{source}", "-o", "{folder}", "--overwrite"), "is a folder"),
         (("pack", "{source}", "-o", "{pipe}", "--overwrite"), "no regular file"),
         (("pack", "{source}", "-o", "{pack}", "--calibrate"), "exists"),

@@ -20,9 +20,12 @@ from assistants import HARD
 from edgemoe import EdgeMoEError
 from edgemoe.cli import cli
 from edgemoe.config import Config, LocalModel
+from edgemoe.default_model import default_model_path
+from edgemoe.hub.known import Known, add
 from edgemoe.server.durations import parse_duration
 from edgemoe.server.run import is_loopback
 from edgemoe.server.settings import name_of
+from edgemoe.serving.settings import Fleet
 
 said: dict[int, str] = {}
 """By process, until it told its URL."""
@@ -90,6 +93,17 @@ def test_a_port_in_use_is_one_line() -> None:
         assert refused("--port", str(port)) == (
             f"edgemoe: port {port} is in use: choose another with --port, or 0 for a free one"
         )
+
+
+def test_a_short_name_is_what_requests_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    add(Known("stories", (default_model_path().absolute(),)))
+    with started("stories") as (_, url):
+        [listed] = httpx.get(f"{url}/v1/models", timeout=60).json()["data"]
+        assert listed["id"] == "stories"
+        body = {"model": "stories", "prompt": "Once", "max_tokens": 2}
+        assert httpx.post(f"{url}/v1/completions", json=body, timeout=60).status_code == 200
+    assert Fleet(model="stories").server().names == ["stories"]
 
 
 def test_a_model_that_is_none_is_one_line(tmp_path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from edgemoe.conversation import Message
-from edgemoe.errors import EdgeMoEError, ReadError
+from edgemoe.errors import EdgeMoEError, ReadError, WriteError
 from edgemoe.files import locked, replace_file, state_folder
 
 _FORMAT, _VERSION = "edgemoe conversation", 1
@@ -35,6 +36,12 @@ class Saved:
         """What the user said."""
         return [str(message["content"]) for message in self.messages if message["role"] == "user"]
 
+    @property
+    def size(self) -> str:
+        """How much the user said, in words."""
+        count = len(self.questions)
+        return f"{count} message{'' if count == 1 else 's'} of yours"
+
 
 def save_conversation(path: Path, saved: Saved) -> None:
     """Replaces `path` as a whole, readable by its owner alone; never a file that is no conversation.
@@ -42,7 +49,7 @@ def save_conversation(path: Path, saved: Saved) -> None:
     Raises:
         EdgeMoEError: when it cannot be written, or something else is there.
     """
-    if path.exists():
+    if os.path.exists(path):  # which answers for any name, also for one that is too long
         try:
             load_conversation(path)
         except EdgeMoEError as error:
@@ -50,6 +57,24 @@ def save_conversation(path: Path, saved: Saved) -> None:
     kept = {"format": _FORMAT, "version": _VERSION, "model": saved.model, "private": saved.private}
     kept |= {"settings": dict(saved.settings), "messages": saved.messages}
     replace_file(path, (json.dumps(kept, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace"))
+
+
+def save_under_name(path: Path, saved: Saved, *, overwrite: bool = False) -> None:
+    """`save_conversation` to a file that a person names: what is there is lost only if that is asked for.
+
+    Raises:
+        EdgeMoEError: as it does; when there is no such folder; when another conversation is there, or more of this one.
+    """
+    if not os.path.isdir(path.parent):
+        raise WriteError(f"there is no folder {path.parent}: make it first, or choose another name")
+    if os.path.exists(path) and not overwrite:
+        with suppress(ReadError):  # what is no conversation, save_conversation refuses
+            there = load_conversation(path)
+            if there.messages != saved.messages[: len(there.messages)]:
+                raise WriteError(
+                    f"{path} has another conversation, with {there.size}: choose another name, or /save --overwrite"
+                )
+    save_conversation(path, saved)
 
 
 def load_conversation(path: Path) -> Saved:
@@ -93,13 +118,17 @@ def open_session(name: str) -> Iterator[Path]:
     """The file of a session, which no other chat can open meanwhile.
 
     Raises:
-        EdgeMoEError: for a name that is none, or a session that is open elsewhere.
+        EdgeMoEError: for a name that is none, a session that is open elsewhere, or a folder that cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise EdgeMoEError(f"{name!r} is no name of a session: use letters, digits, dots, dashes and underscores")
     path = sessions_folder() / f"{name}.json"
-    sessions_folder().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sessions_folder().mkdir(mode=0o700, exist_ok=True)
+    try:
+        sessions_folder().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sessions_folder().mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        reason = f"{error.strerror}; set XDG_STATE_HOME to a folder that can be written"
+        raise WriteError(f"the folder of sessions, {sessions_folder()}, cannot be made: {reason}") from error
     with locked(path, busy=f"the session {name} is open in another chat"):
         yield path
 

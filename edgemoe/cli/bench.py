@@ -31,7 +31,7 @@ _IDLE_SECONDS = 3.0
     metavar="QUALITY,...",
     default="exact",
     show_default=True,
-    help="exact, or of a pack fixed:2, fixed:3 and so on, to compare.",
+    help="One or several, as elsewhere: exact, and of a pack balanced, fixed:2 and so on.",
 )
 @click.option("--parallel", metavar="N,...", help="Decode so many sequences together, each with a text of its own.")
 @click.option(

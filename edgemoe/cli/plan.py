@@ -32,7 +32,7 @@ def _complete_machine(ctx: click.Context, param: click.Parameter, incomplete: st
 @click.command(short_help="Estimate how fast a model will run, without loading it.")
 @click.argument("model", type=options.MODEL_FILE)
 @click.option("--memory", metavar="SIZE", help="A budget, as elsewhere.  [default: several]")
-@click.option("--quality", metavar="QUALITY", help="exact or fixed:LEVEL.  [default: all that MODEL has]")
+@click.option("--quality", metavar="QUALITY", help="One, as elsewhere.  [default: all that MODEL has]")
 @click.option(
     "--machine",
     "machine_name",
@@ -212,7 +212,8 @@ def packing_advice(forecaster: Forecaster, advice: Advice) -> str:
     speeds = ", ".join(f"{f.token.per_second:.1f} tok/s at level {level}" for level, f in advice.packed.items())
     if advice.pack_level is None:
         return f"not for speed: a pack would give {speeds}"
-    return f"worth it, at level {advice.pack_level}: a pack would give {speeds} (see edgemoe pack)"
+    levels = " --levels 2,3,4,6" if advice.pack_level == 6 else ""  # which packs have only where they are asked to
+    return f"worth it, at level {advice.pack_level}: a pack would give {speeds} (edgemoe pack{levels})"
 
 
 def _print_json(

@@ -93,7 +93,10 @@ def _check_free(name: str | None, offer: Offer) -> None:
     from edgemoe.hub.known import known
 
     for model in known():
-        if name is not None and model.name.lower() == name.lower() and model.source != offer.source:
+        if name is None or model.name.lower() != name.lower():
+            continue
+        moved = not model.ours and not model.path.exists()  # a file of the user's, whose new place this may be
+        if model.source != offer.source or (offer.here not in ((), model.paths) and not moved):
             raise ModelError(
                 f"{model.name} is the name of {model.source or model.path}: choose another, or edgemoe rm it"
             )

@@ -114,10 +114,11 @@ def _alone(model: str | None, asked: dict[str, Any]) -> Settings:
     """One model."""
     from edgemoe.config import LocalModel
     from edgemoe.default_model import default_model_path
+    from edgemoe.hub.names import name_of as short_name
     from edgemoe.server.settings import Settings, name_of
 
     path = Path(model) if model else default_model_path()
-    name = name_of(path)
+    name = short_name(path) or name_of(path)
     served = LocalModel(name, path, quality=asked["quality"], ctx=asked["ctx"], threads=asked["threads"])
     return Settings({name: served}, asked["memory"])
 

@@ -28,9 +28,16 @@ _ONE = number(0, 1)
 
 
 def config_path() -> Path:
-    """The file that is read when none is named: EDGEMOE_CONFIG, or config.toml in the user's configuration folder."""
+    """The file that is read when none is named: EDGEMOE_CONFIG, or config.toml in the user's configuration folder.
+
+    Raises:
+        ConfigError: EDGEMOE_CONFIG cannot be a file's name.
+    """
     if named := os.environ.get(f"{PREFIX}CONFIG"):
-        return Path(named).expanduser()
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:  # ~name, and there is no such user
+            raise ConfigError(f"the variable {PREFIX}CONFIG: {named!r} is no file's name: {error}") from error
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(home) / "edgemoe" / "config.toml"
 
@@ -104,13 +111,15 @@ def _inner_keys(name: str, values: Mapping[str, Any]) -> Keys | None:
     kind, _, rest = name.partition("_")
     if kind == "WEIGHTS" and rest:
         return "weights", rest.lower()
-    if kind not in ("LOCAL", "CLOUD") or not isinstance(values.get(kind.lower()), dict):
+    if kind not in ("LOCAL", "CLOUD"):
         return None
-    for target in sorted(values[kind.lower()], key=len, reverse=True):
-        start = re.sub(r"\W", "_", target).upper() + "_"
-        if rest.startswith(start):
-            return kind.lower(), target, rest.removeprefix(start).lower()
-    return None
+    models = values.get(kind.lower())
+    targets = {re.sub(r"\W", "_", target).upper(): target for target in (models if isinstance(models, dict) else ())}
+    for start in sorted(targets, key=len, reverse=True):
+        if rest.startswith(f"{start}_"):
+            return kind.lower(), targets[start], rest.removeprefix(f"{start}_").lower()
+    has = f"it has {', '.join(targets)}" if targets else "it has none"
+    raise ConfigError(f"the variable {PREFIX}{name} names no [{kind.lower()}] model of the configuration: {has}")
 
 
 def _value(written: str) -> Any:
@@ -153,7 +162,7 @@ def _config(top: Table, path: Path | None) -> Config:
     found["budget"] = top.take("budget", _budget)
     found["router"] = top.take("router", file)
     found["heads"] = tuple(map(Path, top.take("heads", texts(lambda value: str(file(value))), ())))
-    found["state"] = top.take("state", lambda value: folder / Path(text(value)).expanduser())
+    found["state"] = top.take("state", lambda value: tables.path_in(folder, value))
     found["weights"] = _weights(top)
     local = {name: _local(name, table, folder) for name, table in top.tables("local").items()}
     found["local"] = local or None

@@ -179,11 +179,19 @@ def size(value: Any) -> str | int:
     return asked
 
 
+def path_in(folder: Path, value: Any) -> Path:
+    """A path, a relative one in `folder`; ~ is a home."""
+    try:
+        return folder / Path(text(value)).expanduser()
+    except RuntimeError:
+        raise ValueError("a path: nobody has this home") from None
+
+
 def file_in(folder: Path) -> Check[Path]:
     """A file that exists; relative ones lie in `folder`."""
 
     def check(value: Any) -> Path:
-        path = folder / Path(text(value)).expanduser()
+        path = path_in(folder, value)
         if not path.is_file():
             raise ValueError("a file that exists")
         return path
@@ -195,7 +203,7 @@ def model_in(folder: Path) -> Check[Path]:
     """A model file, relative ones in `folder`, or the name of a model that was pulled."""
 
     def check(value: Any) -> Path:
-        path = folder / Path(text(value)).expanduser()
+        path = path_in(folder, value)
         if path.is_file():
             return path
         from edgemoe.hub import resolve

@@ -112,10 +112,20 @@ def unknown(name: str) -> str:
     if split_reference(name) and not Path(name).parent.is_dir():
         return f"{name} was not pulled: edgemoe pull {name} gets it"
     if name.endswith(".gguf") or os.sep in name:
-        return f"there is no model file {name}"
+        near = _near_files(Path(name))
+        return f"there is no model file {name}" + (f": did you mean {' or '.join(near)}?" if near else "")
     near = nearest(name, model_names())
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"there is no model file or name {name!r}: {hint}edgemoe list shows what there is, edgemoe pull gets more"
+
+
+def _near_files(path: Path) -> list[str]:
+    """Models in the same folder, or else short names, that were probably meant."""
+    try:
+        there = [entry.name for entry in os.scandir(path.parent) if entry.name.endswith(".gguf")]
+    except (OSError, ValueError):
+        there = []
+    return [str(path.with_name(name)) for name in nearest(path.name, there)] or nearest(path.stem, model_names())
 
 
 def nearest(name: str, known_names: Sequence[str]) -> list[str]:

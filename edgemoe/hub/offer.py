@@ -51,6 +51,11 @@ class Offer(ABC):
     def places(self) -> tuple[Path, ...]:
         """Files that `fetch` leaves on the disk when it does not come to its end; none that were there before."""
 
+    @property
+    def here(self) -> tuple[Path, ...]:
+        """The files of a model that is on this machine; none of others."""
+        return ()
+
     def record(self, paths: tuple[Path, ...], name: str | None) -> Known:
         """What to keep of it in the list of models, under `name` or one made of what it is called."""
         wanted = [self.stem, f"{self.stem}-{self.quant}"] if self.quant else [self.stem]
@@ -114,6 +119,10 @@ class _OfThisMachine(Offer):
     @contextmanager
     def header(self) -> Iterator[Path]:
         yield self.paths[0]
+
+    @property
+    def here(self) -> tuple[Path, ...]:
+        return self.paths
 
     def fetch(self, progress: Progress) -> tuple[Path, ...]:
         return self.paths

@@ -35,7 +35,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     if os.path.exists(output) and not os.path.isfile(output):
         raise WriteError(f"{output} is no regular file: choose another name")
     if os.path.exists(output) and not overwrite:
-        raise WriteError(f"{output} exists: choose another name, or ask to overwrite it")
+        raise WriteError(f"{output} exists: choose another name, or replace it with --overwrite (overwrite=True)")
 
 
 class PartialFile:

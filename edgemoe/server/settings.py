@@ -34,5 +34,5 @@ class Settings:
 
 
 def name_of(path: Path) -> str:
-    """A model file's name as requests use it: "tinystories-moe" for tinystories-moe.mwq.gguf."""
+    """What requests call the model of a file that has no short name: "tinystories-moe" for tinystories-moe.mwq.gguf."""
     return path.name.removesuffix(".gguf").removesuffix(".mwq")

@@ -70,9 +70,10 @@ class Fleet:
             ModelError: there is no such model.
         """
         from edgemoe.hub import resolve
+        from edgemoe.hub.names import name_of as short_name
 
         path = Path(resolve(self.model)) if self.model else default_model_path()
-        name = name_of(path)
+        name = short_name(path) or name_of(path)
         model = LocalModel(name, path, quality=self.quality, ctx=self.ctx, threads=self.threads)
         return Settings({name: model}, self.memory, self.parallel, self.queue, keep_alive=None)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from edgemoe.chat.chat import Chat, Leave, exchange
 from edgemoe.chat.commands.registry import COMMANDS, command, find
 from edgemoe.chat.settings import random_seed
-from edgemoe.chat.store import load_conversation, save_conversation
+from edgemoe.chat.store import load_conversation, save_under_name
 from edgemoe.errors import EdgeMoEError
 
+_OVERWRITE = "--overwrite"
 _KEYS = [
     ('"""', "begins and ends a message of several lines"),
     ("Alt-Enter", "begins another line (so does Esc, then Enter)"),
@@ -73,12 +74,15 @@ def _system(chat: Chat, text: str) -> None:
     chat.screen.say(chat.session.system or "There is no system prompt.")
 
 
-@command("/save", "FILE", files=True)
-def _save(chat: Chat, name: str) -> None:
-    """writes the conversation to a file"""
-    path = _path(name, "/save")
-    save_conversation(path, chat.saved())
-    chat.screen.say(f"{path} has {_size(chat)}.")
+@command("/save", "[--overwrite] FILE", files=True)
+def _save(chat: Chat, argument: str) -> None:
+    """writes the conversation to a file; in place of another conversation only with --overwrite"""
+    first, _, rest = argument.partition(" ")
+    overwrite = first == _OVERWRITE
+    path = _path(rest.strip() if overwrite else argument, "/save")
+    saved = chat.saved()
+    save_under_name(path, saved, overwrite=overwrite)
+    chat.screen.say(f"{path} has {saved.size}.")
 
 
 @command("/load", "FILE", files=True)
@@ -87,7 +91,7 @@ def _load(chat: Chat, name: str) -> None:
     path = _path(name, "/load")
     chat.restore(load_conversation(path))
     chat.keep()
-    chat.screen.say(f"{path}: {_size(chat)}.")
+    chat.screen.say(f"{path}: {chat.saved().size}.")
 
 
 @command("/bye")
@@ -99,9 +103,7 @@ def _bye(_: Chat, __: str) -> None:
 def _path(name: str, asked: str) -> Path:
     if not name:
         raise EdgeMoEError(f"which file? for example {asked} story.json")
-    return Path(name).expanduser()
-
-
-def _size(chat: Chat) -> str:
-    count = len(chat.saved().questions)
-    return f"{count} message{'' if count == 1 else 's'} of yours"
+    try:
+        return Path(name).expanduser().absolute()
+    except RuntimeError as error:  # ~name, and there is no such user
+        raise EdgeMoEError(f"{name} is no file's name: {error}") from error
