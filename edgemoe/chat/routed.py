@@ -94,7 +94,9 @@ class RoutedSession(Session):
                 for key, v in report(llm.stats())
             ]
         if self.assistant.config.cloud:
-            rows.append(("spent today", f"{self.assistant.account.spent():.4f}{self._of_budget()}"))
+            rows.append(
+                (f"spent {self.assistant.account.period}", f"{self.assistant.account.spent():.4f}{self._of_budget()}")
+            )
         return rows
 
     def set_memory(self, size: str) -> None:
@@ -156,8 +158,8 @@ class RoutedSession(Session):
         return stats.since(self._before[model]) if model in self._before else stats
 
     def _money(self, cost: float) -> str:
-        return f"{cost:.4f}, {self.assistant.account.spent():.4f}{self._of_budget()} today"
+        return f"{cost:.4f}, {self.assistant.account.spent():.4f}{self._of_budget()} {self.assistant.account.period}"
 
     def _of_budget(self) -> str:
         budget = self.assistant.config.budget
-        return f" of {budget.per_day:g}" if budget else ""
+        return f" of {budget.amount:g}" if budget else ""

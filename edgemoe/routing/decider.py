@@ -66,9 +66,8 @@ class Decider:
         confidential: bool = False,
         local_only: bool = False,
         max_tokens: int | None = None,
-        reserved: float = 0.0,
     ) -> Facts:
-        """What is known of a prompt. Personal data anywhere in the conversation counts; so does `reserved` money."""
+        """What is known of a prompt. Personal data anywhere in the conversation counts."""
         messages = messages_of(prompt)
         found = self.classify(last_prompt(messages))
         kinds = self.config.personal_data
@@ -83,7 +82,7 @@ class Decider:
             local_only=local_only,
             prompt_tokens=estimated_usage(messages, "").prompt_tokens,
             answer_tokens=min(expected, max_tokens) if max_tokens else expected,
-            **({} if stays else self._of_clouds(reserved)),
+            **({} if stays else self._of_clouds()),
         )
         probability = needed(self.config, offline)
         if stays or not self.config.cloud or probability is None:
@@ -127,15 +126,15 @@ class Decider:
             scores |= found.scores
         return Classification(choices, scores)
 
-    def budget_left(self, reserved: float = 0.0) -> float | None:
-        """Money that today's budget still has, less what is `reserved`; None without a budget."""
+    def budget_left(self) -> float | None:
+        """Money that the budget still has, less what answers under way have reserved; None without a budget."""
         budget = self.config.budget
-        return max(0.0, self.ledger.left(budget.per_day) - reserved) if budget and self.config.cloud else None
+        return self.ledger.left(budget) if budget and self.config.cloud else None
 
-    def _of_clouds(self, reserved: float) -> dict[str, Any]:
+    def _of_clouds(self) -> dict[str, Any]:
         """Which cannot be asked, and the money for all; a ledger that cannot be read means that none can."""
         try:
-            return {"unavailable": self._unavailable(), "budget_left": self.budget_left(reserved)}
+            return {"unavailable": self._unavailable(), "budget_left": self.budget_left()}
         except ReadError as error:
             return {"unavailable": dict.fromkeys(self.clouds, str(error))}
 
