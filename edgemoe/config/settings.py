@@ -11,7 +11,7 @@ from edgemoe.cloud import Budget, Endpoint
 from edgemoe.files import state_folder
 
 ESCALATE = ("ask", "auto", "never")
-PERSONAL_DATA = ("email", "phone", "card", "iban", "id", "key")
+PERSONAL_DATA = ("email", "phone", "card", "iban", "id", "key", "birth", "address", "network")
 LOCAL, CLOUD, REFUSE = "local", "cloud", "refuse"
 """Routes; a rule may name them in place of a target, so no target has these names."""
 

@@ -14,7 +14,7 @@ TEMPLATE = f'''\
 # Lines that begin with # are defaults, or examples. A variable such as EDGEMOE_PRIVATE=true overrides a line.
 
 # private = true                 # nothing ever leaves this machine
-# personal_data = ["email", "phone", "card", "iban", "id", "key"]   # prompts with these never leave it either
+# personal_data = ["email", "phone", "card", "iban", "id", "key", "birth", "address", "network"]   # these stay, too
 # threshold = 0.2                # the cloud answers where a strong model is needed at least this probably
 # unsafe_threshold = 0.8         # prompts above this are refused; 1 refuses none
 # refusal = "{REFUSAL}"
