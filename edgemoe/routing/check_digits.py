@@ -43,6 +43,7 @@ def us_ssn(n: str) -> bool:
 
 
 def uk_nino(n: str) -> bool:
+    """Prefixes that are never given out."""
     return n[:2] not in ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
 
 
@@ -65,6 +66,7 @@ def french_nir(n: str) -> bool:
 
 
 def spanish_dni(n: str) -> bool:
+    """A letter for the remainder by 23; X, Y, Z of foreigners count 0, 1, 2."""
     number = n[:-1].translate(str.maketrans("XYZ", "012"))
     return "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == n[-1]
 
@@ -80,11 +82,13 @@ def italian_code(n: str) -> bool:
 
 
 def belgian(n: str) -> bool:
+    """97 less the remainder by 97, with a 2 in front from 2000 on."""
     birth = _is_date(n[:2], n[2:4], n[4:6])
     return birth and any(97 - int(century + n[:9]) % 97 == int(n[9:]) for century in ("", "2"))
 
 
 def swedish(n: str) -> bool:
+    """Luhn's check of the last ten digits; days of coordination numbers have 60 added."""
     short = n[-10:]
     day = int(short[4:6])
     return _is_date(n[:-8], short[2:4], f"{day - 60 if day > 60 else day:02}") and luhn(short)
@@ -98,6 +102,7 @@ def finnish(n: str) -> bool:
 
 
 def norwegian(n: str) -> bool:
+    """Two check digits modulo 11."""
     first = 11 - _weighted(n, (3, 7, 6, 1, 8, 9, 4, 5, 2)) % 11
     second = 11 - _weighted(n, (5, 4, 3, 2, 7, 6, 5, 4, 3, 2)) % 11
     return _is_date(n[4:6], n[2:4], n[:2]) and first % 11 == int(n[9]) and second % 11 == int(n[10])
@@ -110,6 +115,7 @@ def polish(n: str) -> bool:
 
 
 def brazilian(n: str) -> bool:
+    """Two check digits modulo 11, of which 10 counts as 0."""
     first = _weighted(n, range(10, 1, -1)) * 10 % 11 % 10
     second = _weighted(n, range(11, 1, -1)) * 10 % 11 % 10
     return len(set(n)) > 1 and first == int(n[9]) and second == int(n[10])
@@ -146,23 +152,28 @@ def swiss(n: str) -> bool:
 
 
 def korean(n: str) -> bool:
+    """A date, and a digit for sex and century."""
     return _is_date(n[:2], n[2:4], n[4:6]) and n[6] in "12345678"
 
 
 def south_african(n: str) -> bool:
+    """A date, citizenship, and Luhn's check."""
     return _is_date(n[:2], n[2:4], n[4:6]) and n[10] in "01" and luhn(n)
 
 
 def turkish(n: str) -> bool:
+    """From the digits at odd and at even places, and from the sum of ten."""
     odd, even = sum(map(int, n[0:9:2])), sum(map(int, n[1:8:2]))
     return (7 * odd - even) % 10 == int(n[9]) and sum(map(int, n[:10])) % 10 == int(n[10])
 
 
 def dutch(n: str) -> bool:
+    """The test of eleven; the last digit counts -1."""
     return n != "000000000" and _weighted(n, (9, 8, 7, 6, 5, 4, 3, 2, -1)) % 11 == 0
 
 
 def nhs(n: str) -> bool:
+    """Modulo 11; 11 counts as 0, and 10 is never given out."""
     return 11 - _weighted(n, range(10, 1, -1)) % 11 == (int(n[9]) or 11)
 
 
@@ -173,6 +184,7 @@ def czech(n: str) -> bool:
 
 
 def romanian(n: str) -> bool:
+    """A date, and weights modulo 11, of which 10 counts as 1."""
     check = _weighted(n, (2, 7, 9, 1, 4, 6, 3, 5, 8, 2, 7, 9)) % 11
     return _is_date(n[1:3], n[3:5], n[5:7]) and (1 if check == 10 else check) == int(n[12])
 
@@ -188,47 +200,57 @@ def _weighted_values(values: Sequence[int], weights: Sequence[int]) -> int:
 
 
 def singapore(n: str) -> bool:
+    """Weights modulo 11 choose a letter, other ones for foreigners."""
     total = _weighted(n[1:8], (2, 7, 6, 5, 4, 3, 2)) + (4 if n[0] in "TG" else 0)
     return n[8] == ("JZIHGFEDCBA" if n[0] in "ST" else "XWUTRQPNMLK")[total % 11]
 
 
 def taiwanese(n: str) -> bool:
+    """The letter counts as two digits; the weighted sum ends with 0."""
     place = "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(n[0]) + 10
     return (place // 10 + place % 10 * 9 + _weighted(n[1:], (8, 7, 6, 5, 4, 3, 2, 1, 1))) % 10 == 0
 
 
 def hong_kong(n: str) -> bool:
+    """Modulo 11, with a space counted before the letter."""
     total = (ord(n[0]) - 55) * 8 + 36 * 9 + _weighted(n[1:7], range(7, 1, -1))
     return (total + (10 if n[7] == "A" else int(n[7]))) % 11 == 0
 
 
 def irish(n: str) -> bool:
+    """Modulo 23; a second letter counts nine times."""
     second = ord(n[8]) - 64 if len(n) == 9 else 0
     return "WABCDEFGHIJKLMNOPQRSTUV"[(_weighted(n[:7], range(8, 1, -1)) + 9 * second) % 23] == n[7]
 
 
 def portuguese(n: str) -> bool:
+    """Modulo 11; 10 and 11 count as 0."""
     check = 11 - _weighted(n[:8], range(9, 1, -1)) % 11
     return (0 if check > 9 else check) == int(n[8])
 
 
 def australian_tax(n: str) -> bool:
+    """The weighted sum is divisible by 11."""
     return _weighted(n, (1, 4, 3, 7, 5, 8, 6, 9, 10)) % 11 == 0
 
 
 def danish(n: str) -> bool:
+    """A date: there has been no check digit since 2007."""
     return _is_date(n[4:6], n[2:4], n[:2])
 
 
 def austrian(n: str) -> bool:
+    """The fourth digit is the weighted sum modulo 11; a date ends it."""
     total = _weighted(n[:3] + n[4:], (3, 7, 9, 5, 8, 4, 2, 1, 6)) % 11
     return _is_date(n[8:10], n[6:8], n[4:6]) and total == int(n[3])
 
 
 def japanese(n: str) -> bool:
+    """Modulo 11; remainders of 0 and 1 give 0."""
     rest = _weighted(n[10::-1], (2, 3, 4, 5, 6, 7, 2, 3, 4, 5, 6)) % 11
     return (0 if rest <= 1 else 11 - rest) == int(n[11])
 
 
 def us_itin(n: str) -> bool:
+    """The ranges of the middle group."""
     return int(n[3:5]) in {*range(50, 66), *range(70, 89), 90, 91, 92, *range(94, 100)}
