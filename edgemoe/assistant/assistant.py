@@ -72,6 +72,7 @@ class Assistant:
             confidential=self._confidential(messages, private),
             local_only=local_only,
             max_tokens=sampling.get("max_tokens"),
+            beside=sampling,
         )
         cancelled = threading.Event()
         answer = Answer(self.decider.decide_to_answer(messages, facts), cancelled, self._on_note)

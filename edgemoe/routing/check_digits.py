@@ -60,6 +60,7 @@ def german_tax(n: str) -> bool:
 
 
 def french_nir(n: str) -> bool:
+    """A month or a code in its place, and 97 less the remainder by 97; Corsica's departments count 19 and 18."""
     body = n[:13].replace("2A", "19").replace("2B", "18")
     month = int(n[3:5])
     return body.isdigit() and (1 <= month <= 12 or 20 <= month <= 99) and 97 - int(body) % 97 == int(n[13:])
