@@ -69,7 +69,7 @@ class Decider:
         max_tokens: int | None = None,
         beside: Any = None,
     ) -> Facts:
-        """What is known of a prompt. Personal data anywhere in the conversation counts, and in what is sent `beside`."""
+        """What is known of a prompt. Personal data anywhere in the conversation counts, and in what goes `beside` it."""
         messages = messages_of(prompt)
         found = self.classify(last_prompt(messages))
         kinds = self.config.personal_data
@@ -197,7 +197,7 @@ def text_of(message: Message) -> str:
 
 
 def _part(part: Any) -> str:
-    """Of a content of several parts: all texts in it, also addresses of pictures, but nothing in a picture or a file."""
+    """Of a content of several parts: all texts in it, also a picture's URL, but nothing in a picture or a file."""
     if isinstance(part, Mapping) and "text" in part:
         return "\n".join([str(part["text"]), *texts_in({k: v for k, v in part.items() if k != "text"})])
     return "\n".join(texts_in(part))
