@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from edgemoe.cloud import Budget, Ledger, Reservation
 from edgemoe.errors import CloudError, EdgeMoEError, ReadError, WriteError
@@ -84,6 +84,8 @@ class Account:
     def _begin(self, endpoint: str, wanted: Wanted) -> Spending:
         if self._budget is None:
             wanted(None)
+            with suppress(ReadError, WriteError):
+                self._count_again()
             return Spending(self._ledger, endpoint, None)
         try:
             self._count_again()

@@ -69,7 +69,7 @@ class Decider:
         max_tokens: int | None = None,
         beside: Any = None,
     ) -> Facts:
-        """What is known of a prompt. Personal data anywhere in the conversation counts, and in what goes `beside` it."""
+        """What is known of a prompt. Personal data anywhere in the conversation, or `beside` it, counts."""
         messages = messages_of(prompt)
         found = self.classify(last_prompt(messages))
         kinds = self.config.personal_data
