@@ -19,6 +19,7 @@ import psutil
 from edgemoe import machine
 from edgemoe.errors import WriteError
 from edgemoe.files import replace_file, state_folder
+from edgemoe.processes import find_process, this_process
 from edgemoe.sizes import format_size
 
 _SUFFIX = ".json"
@@ -117,7 +118,7 @@ def running() -> list[Running]:
     found: list[Running] = []
     for file in _files():
         content = _content(file)
-        process = _process(content)
+        process = find_process(content["pid"], content["started"]) if content else None
         if content is None or process is None:
             _remove_stale(file)
             continue
@@ -168,8 +169,8 @@ def _publish() -> None:
             file.unlink(missing_ok=True)
             return
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        started = psutil.Process().create_time()
-        content = {"pid": os.getpid(), "started": started, "models": list(_announced.values())}
+        pid, started = this_process()
+        content = {"pid": pid, "started": started, "models": list(_announced.values())}
         replace_file(file, json.dumps(content, default=str).encode(), durable=False)
 
 
@@ -215,18 +216,6 @@ def _content(file: Path) -> dict[str, Any] | None:
         isinstance(facts, dict) and isinstance(facts.get("since"), (int, float)) for facts in models
     )
     return content if complete and isinstance(content.get("started"), (int, float)) else None
-
-
-def _process(content: dict[str, Any] | None) -> psutil.Process | None:
-    """The process that wrote it, if it is alive: numbers of processes are used again."""
-    if content is None:
-        return None
-    try:
-        process = psutil.Process(content["pid"])
-        same = abs(process.create_time() - content["started"]) < 1.0
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.Error, ValueError, OverflowError):
-        return None
 
 
 def _remove_stale(file: Path) -> None:

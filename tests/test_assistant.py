@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 
-from assistants import EASY, GREEDY, HARD, alone, answers, assistant, endpoint, sent
+from assistants import EASY, GREEDY, HARD, alone, assistant, endpoint, sent
 from cloud_servers import (
-    DONE,
-    END,
     Server,
-    Visit,
-    event,
     fine,
     hangs,
     llama_server,
@@ -25,7 +21,7 @@ from cloud_servers import (
 )
 from edgemoe import Assistant, Cancelled, EdgeMoEError
 from edgemoe.cloud import Ledger
-from edgemoe.config import Budget, LocalModel
+from edgemoe.config import LocalModel
 from edgemoe.default_model import default_model_path
 from edgemoe.packs.unpack import unpack
 from routers import HARMFUL_PROMPT
@@ -119,137 +115,6 @@ def test_a_long_conversation_loses_its_oldest_turns_here(local: Assistant) -> No
     assert any("oldest turns" in note for note in answer.notes)
     with pytest.raises(EdgeMoEError, match="too long"):
         text(local.reply("little story " * 2000))
-
-
-# Money
-
-
-def test_a_spent_budget_means_local(router_file: Path, tmp_path: Path) -> None:
-    with (
-        Server(answers("Dear.", completion_tokens=300)) as server,
-        assistant(router_file, tmp_path, endpoint(server), budget=Budget(1.0)) as here,
-    ):
-        first = here.reply(HARD, max_tokens=200)
-        assert text(first) == "Dear."
-        assert here.account.spent() == pytest.approx(0.7) == first.cost
-        second = here.reply(HARD, **(GREEDY | {"max_tokens": 200}))
-        assert second.decision.rule == "budget"
-        second.close()
-        third = here.reply(HARD, max_tokens=24)
-        assert text(third) == "Dear."
-        assert sent(server.visits[1])["max_tokens"] == 24
-        assert here.reply(HARD, **GREEDY).decision.rule == "budget"
-        assert len(server.visits) == 2
-
-
-def test_an_answer_may_not_cost_more_than_is_left(router_file: Path, tmp_path: Path) -> None:
-    with (
-        Server(answers("Dear.")) as server,
-        assistant(router_file, tmp_path, endpoint(server), budget=Budget(1.0), answer_tokens=10) as here,
-    ):
-        text(here.reply(HARD))
-        most = sent(server.visits[0])["max_tokens"]
-        assert 400 < most < 500  # 2000 for a million tokens
-        with here.account.spending("big", lambda left: 0.5):
-            text(here.reply(HARD))
-        assert sent(server.visits[1])["max_tokens"] < most - 200
-
-
-def test_an_answer_that_is_left_early_is_paid_for(router_file: Path, tmp_path: Path) -> None:
-    def endless(visit: Visit) -> None:
-        visit.answer("")
-        while True:
-            visit.send(event("word "))
-            time.sleep(0.01)
-
-    with Server(endless) as server, assistant(router_file, tmp_path, endpoint(server)) as here:
-        with here.reply(HARD) as answer:
-            for _ in range(10):
-                next(answer)
-        assert server.visits[0].gone.wait(20)
-        assert here.account.spent() > 10 * 2000 / 1e6
-        assert here.account.reserved == 0
-
-
-def test_a_ledger_that_cannot_be_used_spends_nothing(router_file: Path, tmp_path: Path) -> None:
-    with Server(fine) as server, assistant(router_file, tmp_path, endpoint(server), budget=Budget(9.0)) as here:
-        assert text(here.reply(HARD)) == "Hello you."
-        here.config.ledger.write_bytes(b"damaged")
-        answer = here.reply(HARD, **GREEDY)
-        assert answer.decision.rule == "unavailable"
-        assert "damaged" in answer.decision.reason
-        assert text(answer) == alone(HARD)
-        assert len(server.visits) == 1
-
-
-def test_what_cannot_be_counted_still_counts_here(router_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "ledger.json.lock").mkdir()
-    options: dict[str, Any] = {"budget": Budget(6.0), "answer_tokens": 1}
-    with Server(fine) as server, assistant(router_file, tmp_path, endpoint(server), **options) as here:
-        answer = here.reply(HARD)
-        assert text(answer) == "Hello you."
-        assert "what was spent is not counted" in answer.notes[0]
-        assert answer.cost == pytest.approx(5.0) == here.account.reserved
-        text(here.reply(HARD))
-        assert here.reply(HARD).decision.rule == "budget"
-
-
-def test_answers_at_the_same_time_stay_inside_the_budget(router_file: Path, tmp_path: Path) -> None:
-    asked: list[int] = []
-
-    def obedient(visit: Visit) -> None:
-        most = sent(visit)["max_tokens"]
-        asked.append(most)
-        visit.answer("")
-        time.sleep(0.3)  # the others are asked meanwhile
-        usage = event(choices=[], usage={"prompt_tokens": 10, "completion_tokens": most})
-        visit.send(event("word") + END + usage + DONE)
-
-    with (
-        Server(obedient) as server,
-        assistant(router_file, tmp_path, endpoint(server), budget=Budget(1.0), answer_tokens=10) as here,
-    ):
-        replies = [here.reply(HARD, **(GREEDY | {"max_tokens": 150})) for _ in range(6)]
-        assert {reply.decision.route for reply in replies} == {"cloud"}  # all were decided before any began
-        threads = [threading.Thread(target=text, args=(reply,)) for reply in replies]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert 0.5 < here.account.spent() <= 1.0
-        assert len(asked) >= 3
-        assert here.account.reserved == pytest.approx(0)
-        assert all(reply.text for reply in replies)
-        assert any("reserved by answers under way" in note for reply in replies for note in reply.notes)
-
-
-def test_a_server_that_ignores_the_limit_is_cut_off(router_file: Path, tmp_path: Path) -> None:
-    def endless(visit: Visit) -> None:
-        visit.answer("")
-        while True:
-            visit.send(event("word "))
-
-    options: dict[str, Any] = {"budget": Budget(0.2), "answer_tokens": 1}
-    with Server(endless) as server, assistant(router_file, tmp_path, endpoint(server), **options) as here:
-        answer = here.reply(HARD)
-        assert len(text(answer)) < 1000
-        assert answer.finish_reason == "length"
-        assert "beyond the budget" in answer.notes[0]
-        assert server.visits[0].gone.wait(20)
-        assert 0.19 < here.account.spent() < 0.21
-
-
-def test_thoughts_are_paid_for(router_file: Path, tmp_path: Path) -> None:
-    def thinks(visit: Visit) -> None:
-        visit.answer("")
-        for _ in range(10):
-            visit.send(event(choices=[{"index": 0, "delta": {"reasoning_content": "Let me think. "}}]))
-
-    with Server(thinks) as server, assistant(router_file, tmp_path, endpoint(server)) as here:
-        answer = here.reply(HARD, **GREEDY)
-        assert text(answer) == alone(HARD)
-        assert answer.answered_by == ["small"]
-        assert here.account.spent() > 30 * 2000 / 1e6
 
 
 # Threads and asyncio

@@ -78,6 +78,7 @@ def test_personal_data_stays(router_file: Path, tmp_path: Path, server: Server) 
             assert reply(here, [{"role": "system", "content": data}, user(HARD)])
             assert reply(here, [user(HARD), says(f"It is {data}"), user(HARD)])
             assert reply(here, [user([{"type": "text", "text": f"{HARD} {data}"}])])
+            assert reply(here, HARD, stop=[data])  # which is sent, too
     assert not server.visits
 
 

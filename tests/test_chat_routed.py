@@ -57,6 +57,9 @@ def test_a_conversation_goes_from_one_to_the_other(here: Assistant, server: Serv
     assert rows["local memory"] == "700MiB"
     assert rows["small"].startswith("loaded")
     assert rows["spent today"] == "0.2000 of 2"
+    here.config.ledger.write_bytes(b"damaged")  # what was said is still shown
+    assert session.footer() == "big (threshold) · 50 tokens · 0.2000, unknown of 2 today"
+    assert dict(session.report())["spent today"] == "unknown of 2"
     session.clear()
     assert [m["content"] for m in session.messages] == ["Be kind."]
 

@@ -92,6 +92,16 @@ def test_everything_has_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert PERSONAL_DATA == KINDS
 
 
+@pytest.mark.parametrize(
+    ("budget", "meant"),
+    [("0.25/day", Budget(0.25)), (" 5 / Week ", Budget(5, "week")), ("10.5/month", Budget(10.5, "month"))],
+)
+def test_budgets_of_days_weeks_and_months(tmp_path: Path, budget: str, meant: Budget) -> None:
+    found = load_config(written(tmp_path, f'budget = "{budget}"'))
+    assert found.budget == meant
+    assert load_config(written(tmp_path, f'budget = "{meant}"')).budget == meant
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     found = load_config(written(tmp_path, FULL.replace('"big one"', "big") + CLOUD + RULE))
     assert (found.threshold, found.budget, found.escalate, found.weights) == (
@@ -151,8 +161,10 @@ WRONG = {
     "private = 1": "private must be true or false, not 1",
     'escalate = "maybe"': "escalate must be one of ask, auto, never, not 'maybe'",
     'escalate = "nver"': r"did you mean never\?",
-    'budget = "1.50"': 'budget must be money for a day, such as "1.50/day"',
+    'budget = "1.50"': 'must be money for a day, a week or a month, such as "1.50/day", "10/week" or "30/month"',
     'budget = "-1/day"': "budget must be money for a day",
+    'budget = "9/year"': "budget must be money for a day, a week or a month.*not '9/year'",
+    'budget = "2000000000/day"': "budget must be money from 0 to 1e",
     "budget = 1.5": "budget must be money for a day",
     'memory = "4 apples"': "memory must be .*not a size",
     "memory = 0": "memory must be .*more than zero",

@@ -120,6 +120,12 @@ def test_a_cloud_that_cannot_be_asked_means_local(known: dict[str, Any], rule: s
         assert decide(chosen, facts(budget_left=0.0003)).route == "cloud"
 
 
+def test_what_costs_nothing_is_asked_when_the_budget_is_spent() -> None:
+    dear = cloud("dear", input_price=1.0, output_price=1.0, ability=1.0)
+    both = config(dear, cloud("free"), budget=Budget(1.5))
+    assert decide(both, facts(budget_left=0.0)).target == "free"
+
+
 def test_without_an_endpoint_or_a_head_it_is_local() -> None:
     assert taken(decide(config(), facts())) == ("local", "small", "no endpoint")
     assert taken(decide(config(cloud()), facts(None))) == ("local", "small", "default")
@@ -230,6 +236,15 @@ def test_personal_data_anywhere_in_the_conversation_counts(router_file: Path, tm
     assert allowed.decide([*earlier, asked]).route == "cloud"
     assert last_prompt([*earlier, asked, {"role": "assistant", "content": "x"}]) == HARD_STORY
     assert text_of({"role": "user", "content": [{"type": "image_url"}, "two"]}) == "\ntwo"
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/?user=jane@example.com"}}
+    result = {"type": "tool_result", "content": [{"type": "text", "text": "card 4111 1111 1111 1111"}]}
+    for part in (picture, result):
+        message = {"role": "user", "content": [{"type": "text", "text": HARD_STORY}, part]}
+        assert taken(decider.decide([message])) == ("local", "small", "personal data")
+    picture["image_url"] = {"url": "data:image/png;base64,4111111111111111"}  # nothing in a picture is looked at
+    assert (
+        decider.decide([{"role": "user", "content": [{"type": "text", "text": HARD_STORY}, picture]}]).route == "cloud"
+    )
 
 
 def test_keys_and_money_are_looked_at(router_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,8 @@ def test_a_budget_of_own_prompts(tmp_path: Path) -> None:
     assert 0 < found["share"] < 1
     assert 0.47 < found["cost a day"] <= 0.5
     monthly = json.loads(run("calibrate", path, "--budget", "15/month", *day, "--json").stdout)
-    assert monthly == found
+    weekly = json.loads(run("calibrate", path, "--budget", "3.5/week", *day, "--json").stdout)
+    assert monthly == weekly == found
     shown = run("calibrate", path, "--budget", "0.5/day", *day)
     assert shown.exit_code == 0
     assert shown.stdout.splitlines()[-1] == f"threshold = {found['value']}"
@@ -151,7 +152,7 @@ def test_a_file_that_cannot_be_changed_safely_stays(tmp_path: Path, written: str
         (("--cloud-share", 0.1, "--budget", "1/day"), "one of --cloud-share and --budget"),
         (("--cloud-share", 1.5), "1.5"),
         (("--budget", "1/day"), "--output-price"),
-        (("--budget", "1/year", "--output-price", 1, "--prompts-per-day", 5), "1/year"),
+        (("--budget", "1/year", "--output-price", 1, "--prompts-per-day", 5), "a day, a week or a month"),
         (("--cloud-share", 0.1, "empty.jsonl"), "no prompts"),
         (("--cloud-share", 0.1, "broken.jsonl"), "line 1"),
     ],

@@ -26,6 +26,7 @@ PYTHON = {
     "machine": {"_native"},
     "sizes": {"errors"},
     "files": {"errors"},
+    "processes": set(),
     "default_model": {"errors"},
     "experts": {"errors", "_native"},
     "packs": {"errors", "sizes", "machine", "experts", "_native", "__init__"},
@@ -34,7 +35,7 @@ PYTHON = {
     "pressure": {"machine"},
     "pace": set(),
     "hub": {"errors", "sizes", "files", "default_model", "packs", "running"},
-    "running": {"errors", "sizes", "machine", "files"},
+    "running": {"errors", "sizes", "machine", "files", "processes"},
     "share": {"errors", "sizes", "machine", "budget", "loans", "pressure", "running"},
     "residence": _MODEL | {"budget", "loans", "share", "running", "pace"},
     "controls": _MODEL,
@@ -50,7 +51,7 @@ PYTHON = {
     "planning": _MODEL | {"files", "budget", "residence", "bench"},
     "server": _RUNTIME | {"batching", "routing", "conversation", "thinking", "config", "assistant", "__init__"},
     "serving": _RUNTIME | {"config", "hub", "server", "bench"},
-    "cloud": {"errors", "files"},
+    "cloud": {"errors", "files", "processes"},
     "config": {"errors", "sizes", "files", "cloud", "hub", "experts"},
     "routing": {"errors", "sizes", "files", "default_model", "_native", "cloud", "config"},  # nothing of the runtime
     "cli": _RUNTIME

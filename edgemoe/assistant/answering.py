@@ -214,6 +214,7 @@ class Answering:
                     for piece in pieces:
                         usage = piece.usage or usage
                         generated.add(piece)
+                        spending.note(generated.cost(model))
                         self._answer.finish_reason = piece.finish_reason
                         if piece.text:
                             if not text:
@@ -253,17 +254,23 @@ class Generated:
         self._bytes += len(came.encode("utf-8", "surrogatepass"))
         self._pieces += bool(came)
 
+    def cost(self, model: CloudModel) -> float:
+        """What it has cost."""
+        return model.cost(self._prompt, self.tokens)
+
     def usage(self) -> Usage:
         """Of an answer that was cut off."""
         return Usage(self._prompt, self.tokens, estimated=True)
 
     def exceeds(self, model: CloudModel, allowed: float | None) -> bool:
         """Whether it has cost more than is `allowed`."""
-        return allowed is not None and model.cost(self._prompt, self.tokens) > allowed
+        return allowed is not None and self.cost(model) > allowed
 
 
-def _reserve(model: CloudModel, messages: Sequence[Message], options: dict[str, Any], left: float | None) -> float:
-    """The most that an answer may cost; lowers `max_tokens` in `options` where what is `left` does not pay for it.
+def _reserve(
+    model: CloudModel, messages: Sequence[Message], options: dict[str, Any], left: float | None
+) -> tuple[float, float]:
+    """The least and the most that an answer may cost; lowers `max_tokens` in `options` to what is `left`.
 
     Raises:
         CloudError: when not one token is paid for.
@@ -274,7 +281,7 @@ def _reserve(model: CloudModel, messages: Sequence[Message], options: dict[str, 
         raise CloudError(f"{left:.4g} of the budget is left, the rest is spent or reserved by answers under way")
     if left is not None and price > 0 and (most := int((left - prompt) / price * 1e6)) < asked:
         options["max_tokens"] = asked = most
-    return prompt + asked * price / 1e6
+    return prompt, prompt + asked * price / 1e6
 
 
 def _with_system(messages: Sequence[Message], model: Target) -> list[Message]:

@@ -52,8 +52,7 @@ class Assistant:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.decider = Decider(self.config, router)
         self.models = models or Models(self.config.local, self.config.memory, on_load)
-        budget = self.config.budget.per_day if self.config.budget else None
-        self.account = Account(self.decider.ledger, budget)
+        self.account = Account(self.decider.ledger, self.config.budget)
         self._shared = Shared(self.decider, self.models, self.account, ask)
         self._private = PrivateConversations()
         self._on_note = on_note
@@ -73,7 +72,7 @@ class Assistant:
             confidential=self._confidential(messages, private),
             local_only=local_only,
             max_tokens=sampling.get("max_tokens"),
-            reserved=self.account.reserved,
+            beside=sampling,
         )
         cancelled = threading.Event()
         answer = Answer(self.decider.decide_to_answer(messages, facts), cancelled, self._on_note)

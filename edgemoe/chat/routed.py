@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgemoe.chat.footer import footer, live, report
 from edgemoe.chat.session import Session
-from edgemoe.errors import EdgeMoEError
+from edgemoe.errors import EdgeMoEError, ReadError
 from edgemoe.experts.quality import LEVELS, parse_quality
 from edgemoe.thinking import opened_by_prompt
 
@@ -94,7 +94,7 @@ class RoutedSession(Session):
                 for key, v in report(llm.stats())
             ]
         if self.assistant.config.cloud:
-            rows.append(("spent today", f"{self.assistant.account.spent():.4f}{self._of_budget()}"))
+            rows.append((f"spent {self.assistant.account.period}", self._spent()))
         return rows
 
     def set_memory(self, size: str) -> None:
@@ -156,8 +156,12 @@ class RoutedSession(Session):
         return stats.since(self._before[model]) if model in self._before else stats
 
     def _money(self, cost: float) -> str:
-        return f"{cost:.4f}, {self.assistant.account.spent():.4f}{self._of_budget()} today"
+        return f"{cost:.4f}, {self._spent()} {self.assistant.account.period}"
 
-    def _of_budget(self) -> str:
+    def _spent(self) -> str:
         budget = self.assistant.config.budget
-        return f" of {budget.per_day:g}" if budget else ""
+        try:
+            spent = f"{self.assistant.account.spent():.4f}"
+        except ReadError:  # the answer's notes say it
+            spent = "unknown"
+        return f"{spent} of {budget.amount:g}" if budget else spent

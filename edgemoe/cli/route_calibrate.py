@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import click
 from edgemoe.cli import options
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_DAYS = {"day": 1, "week": 7, "month": 30}
 
 
 @click.command(short_help="Find the threshold for a share of prompts, or a budget.")
 @click.argument("prompts", nargs=-1, type=_FILE)
 @click.option("--cloud-share", type=click.FloatRange(0, 1), metavar="SHARE", help="Send this share to the cloud: 0.2.")
-@click.option("--budget", metavar="MONEY/day", help="Spend at most this: 1.50/day, also /week and /month.")
+@click.option("--budget", metavar="MONEY/UNIT", help="Spend at most this: 1.50/day, 10/week, 30/month.")
 @click.option("--prompts-per-day", type=click.FloatRange(min=0, min_open=True), metavar="N", help="For --budget.")
 @click.option(
     "--input-price",
@@ -98,10 +96,12 @@ def calibrate(
 
 
 def _a_day(text: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(day|week|month)\s*", text)
-    if not match:
-        raise click.BadParameter(f"{text!r} is no budget: write 1.50/day", param_hint="--budget")
-    return float(match[1]) / _DAYS[match[2]]
+    from edgemoe.cloud import Budget
+
+    try:
+        return Budget.parse(text).per_day
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no budget: it must be {error}", param_hint="--budget") from None
 
 
 def _print(values: dict[str, Any], as_json: bool) -> None:

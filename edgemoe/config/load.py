@@ -10,9 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from edgemoe.cloud import Endpoint
+from edgemoe.cloud import Budget, Endpoint
 from edgemoe.config import settings, tables
-from edgemoe.config.settings import Budget, CloudModel, Condition, Config, LocalModel, Rule, Target, Weights
+from edgemoe.config.settings import CloudModel, Condition, Config, LocalModel, Rule, Target, Weights
 from edgemoe.config.tables import Keys, Source, Table, integer, number, one_of, text, texts
 from edgemoe.errors import CloudError, ConfigError, EdgeMoEError
 
@@ -159,7 +159,7 @@ def _config(top: Table, path: Path | None) -> Config:
     found: dict[str, Any] = {"path": path}
     for key, check in _PLAIN.items():
         found[key] = top.take(key, check) if check else None
-    found["budget"] = top.take("budget", _budget)
+    found["budget"] = top.take("budget", Budget.parse)
     found["router"] = top.take("router", file)
     found["heads"] = tuple(map(Path, top.take("heads", texts(lambda value: str(file(value))), ())))
     found["state"] = top.take("state", lambda value: tables.path_in(folder, value))
@@ -171,13 +171,6 @@ def _config(top: Table, path: Path | None) -> Config:
     found["rules"] = _rules(top, local or {"default": LocalModel("default")}, found["cloud"])
     top.end()
     return Config(**{key: value for key, value in found.items() if value is not None})
-
-
-def _budget(value: Any) -> Budget:
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*/\s*day\s*", value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError('money for a day, such as "1.50/day"')
-    return Budget(number(0, 1e9)(float(match[1])))
 
 
 def _weights(top: Table) -> Weights:

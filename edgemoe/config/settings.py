@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgemoe.cloud import Endpoint
+from edgemoe.cloud import Budget, Endpoint
 from edgemoe.files import state_folder
 
 ESCALATE = ("ask", "auto", "never")
-PERSONAL_DATA = ("email", "phone", "card", "iban", "id", "key")
+PERSONAL_DATA = ("email", "phone", "card", "iban", "id", "key", "birth", "address", "network")
 LOCAL, CLOUD, REFUSE = "local", "cloud", "refuse"
 """Routes; a rule may name them in place of a target, so no target has these names."""
 
@@ -104,16 +104,6 @@ class Weights:
     price: float = 0.3
     latency: float = 0.1
     privacy: float = 0.1
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Money for a day, in the unit of the endpoints' prices."""
-
-    per_day: float
-
-    def __str__(self) -> str:
-        return f"{self.per_day:g}/day"
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ TEMPLATE = f'''\
 # Lines that begin with # are defaults, or examples. A variable such as EDGEMOE_PRIVATE=true overrides a line.
 
 # private = true                 # nothing ever leaves this machine
-# personal_data = ["email", "phone", "card", "iban", "id", "key"]   # prompts with these never leave it either
+# personal_data = ["email", "phone", "card", "iban", "id", "key", "birth", "address", "network"]   # these stay, too
 # threshold = 0.2                # the cloud answers where a strong model is needed at least this probably
 # unsafe_threshold = 0.8         # prompts above this are refused; 1 refuses none
 # refusal = "{REFUSAL}"
 # escalate = "ask"               # what happens when a local answer looks unsure: "ask", "auto" or "never"
 # confidence = 0.5               # local answers below this look unsure
 # verify = false                 # also ask the local model whether its answer is right, before showing it
-# budget = "1.50/day"            # what cloud answers may cost, in the unit of the prices below; default: no limit
+# budget = "1.50/day"            # what cloud answers may cost, or "10/week", "30/month"; in the prices' unit
 # prompts_per_day = 100          # lets feedback spread the budget over the day's prompts
 # answer_tokens = 300            # how long an answer is taken to be before it is there
 # feedback = true                # /good and /bad in the chat teach the router

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from edgemoe.cloud import Cloud, Ledger, estimated_usage
@@ -66,13 +67,14 @@ class Decider:
         confidential: bool = False,
         local_only: bool = False,
         max_tokens: int | None = None,
-        reserved: float = 0.0,
+        beside: Any = None,
     ) -> Facts:
-        """What is known of a prompt. Personal data anywhere in the conversation counts; so does `reserved` money."""
+        """What is known of a prompt. Personal data anywhere in the conversation, or `beside` it, counts."""
         messages = messages_of(prompt)
         found = self.classify(last_prompt(messages))
         kinds = self.config.personal_data
-        personal = {f.kind for message in messages for f in find_personal_data(text_of(message), kinds)}
+        texts = chain(map(text_of, messages), texts_in(beside))
+        personal = {one.kind for text in texts for one in find_personal_data(text, kinds)}
         stays = self.config.private or confidential or local_only or bool(personal)
         expected = self.config.answer_tokens
         offline = Facts(
@@ -83,7 +85,7 @@ class Decider:
             local_only=local_only,
             prompt_tokens=estimated_usage(messages, "").prompt_tokens,
             answer_tokens=min(expected, max_tokens) if max_tokens else expected,
-            **({} if stays else self._of_clouds(reserved)),
+            **({} if stays else self._of_clouds()),
         )
         probability = needed(self.config, offline)
         if stays or not self.config.cloud or probability is None:
@@ -127,15 +129,15 @@ class Decider:
             scores |= found.scores
         return Classification(choices, scores)
 
-    def budget_left(self, reserved: float = 0.0) -> float | None:
-        """Money that today's budget still has, less what is `reserved`; None without a budget."""
+    def budget_left(self) -> float | None:
+        """Money that the budget still has, less what answers under way have reserved; None without a budget."""
         budget = self.config.budget
-        return max(0.0, self.ledger.left(budget.per_day) - reserved) if budget and self.config.cloud else None
+        return self.ledger.left(budget) if budget and self.config.cloud else None
 
-    def _of_clouds(self, reserved: float) -> dict[str, Any]:
+    def _of_clouds(self) -> dict[str, Any]:
         """Which cannot be asked, and the money for all; a ledger that cannot be read means that none can."""
         try:
-            return {"unavailable": self._unavailable(), "budget_left": self.budget_left(reserved)}
+            return {"unavailable": self._unavailable(), "budget_left": self.budget_left()}
         except ReadError as error:
             return {"unavailable": dict.fromkeys(self.clouds, str(error))}
 
@@ -195,7 +197,21 @@ def text_of(message: Message) -> str:
 
 
 def _part(part: Any) -> str:
-    """Of a content of several parts. Pictures are not looked into."""
-    if isinstance(part, Mapping):
-        return str(part.get("text", ""))
-    return str(part)
+    """Of a content of several parts: all texts in it, also a picture's URL, but nothing in a picture or a file."""
+    if isinstance(part, Mapping) and "text" in part:
+        return "\n".join([str(part["text"]), *texts_in({k: v for k, v in part.items() if k != "text"})])
+    return "\n".join(texts_in(part))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, but names of keys, kinds (`type`), and data of files (`data:` and `data`)."""
+    if isinstance(value, str):
+        if not value.startswith("data:"):
+            yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in ("type", "data", "file_data"):
+                yield from texts_in(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from texts_in(inner)

@@ -195,7 +195,7 @@ class _Deciding:
         for model in () if self.private else wanted:
             if why := self.facts.unavailable.get(model.name):
                 barrier = _Barrier("unavailable", why)
-            elif self.facts.budget_left is not None and self.facts.budget_left < max(self._cost(model), 1e-12):
+            elif self.facts.budget_left is not None and self.facts.budget_left < self._cost(model):
                 barrier = _Barrier("budget", f"the budget of {self.config.budget} is spent")
             else:
                 able.append(model)

@@ -1,21 +1,30 @@
 """Personal data in a text: what must not leave the device.
 
-Only what can be told by its form is found, as far as possible by check digits: e-mail addresses, telephone, card and
-account numbers, national identity numbers, and keys. Names, addresses and what a text tells of somebody are not.
+Only what can be told by its form is found, as far as possible by check digits, or by the word before it: e-mail
+addresses, telephone, card and account numbers, identity numbers, keys and passwords, dates of birth, postal addresses
+with a postcode, addresses of devices. Names and what a text tells of somebody are not.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
-from edgemoe.routing.national_ids import find_national_ids, luhn
+from edgemoe.routing.addresses import find_devices, find_postal
+from edgemoe.routing.check_digits import luhn
+from edgemoe.routing.keys import find_keys
+from edgemoe.routing.labelled import ACCOUNTS, BIRTHS, DOCUMENTS, NETWORK_NUMBERS, PASSWORDS, find_labelled
+from edgemoe.routing.national_ids import find_national_ids, find_travel_documents
+from edgemoe.routing.phones import find_phones
 
 EMAIL, PHONE, CARD, IBAN, ID, KEY = "email", "phone", "card", "iban", "id", "key"
-KINDS = (EMAIL, PHONE, CARD, IBAN, ID, KEY)
+BIRTH, ADDRESS, NETWORK = "birth", "address", "network"
+KINDS = (EMAIL, PHONE, CARD, IBAN, ID, KEY, BIRTH, ADDRESS, NETWORK)
 NAMES = {
     EMAIL: "an e-mail address",
     PHONE: "a phone number",
@@ -23,6 +32,9 @@ NAMES = {
     IBAN: "a bank account number",
     ID: "an identity number",
     KEY: "a secret key",
+    BIRTH: "a date of birth",
+    ADDRESS: "a postal address",
+    NETWORK: "a device's address",
 }
 """The kinds in words, as a sentence has them."""
 
@@ -42,13 +54,19 @@ def find_personal_data(text: str, kinds: Collection[str] = KINDS) -> list[Findin
     if not re.search(r"[\d@_-]|[\[(]\s?at", text, re.IGNORECASE) and text.isascii():
         return []
     plain = _plain(text)
-    found = [Finding(kind, *rest) for kind in KINDS if kind in kinds for rest in _SEARCHES[kind](plain)]
+    wanted = [kind for kind in KINDS if kind in kinds]
+    found = [Finding(kind, *rest) for kind in wanted for search in _SEARCHES[kind] for rest in search(plain)]
     order = sorted(found, key=lambda f: (_PRECEDENCE.index(f.kind), f.start - f.end, f.start))
     kept: list[Finding] = []
+    starts: list[int] = []
     for finding in order:
-        if all(finding.end <= k.start or finding.start >= k.end for k in kept):
-            kept.append(finding)
-    return sorted(kept, key=lambda f: f.start)
+        place = bisect_left(starts, finding.start)
+        if (not place or kept[place - 1].end <= finding.start) and (
+            place == len(kept) or kept[place].start >= finding.end
+        ):
+            kept.insert(place, finding)
+            starts.insert(place, finding.start)
+    return kept
 
 
 def describe(kinds: Iterable[str]) -> str:
@@ -58,7 +76,7 @@ def describe(kinds: Iterable[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-_PRECEDENCE = (KEY, EMAIL, IBAN, CARD, ID, PHONE)
+_PRECEDENCE = (KEY, EMAIL, IBAN, CARD, BIRTH, ID, NETWORK, PHONE, ADDRESS)
 
 _INVISIBLE = dict.fromkeys([0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF])
 _DASHES = {code: "-" for code in (*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFF0D)}
@@ -134,82 +152,42 @@ _LENGTHS = dict(
     MD=24, ME=22, MK=19, MR=27, MT=31, MU=30, NL=18, NO=15, PK=24, PL=28, PS=29, PT=25, QA=29, RO=24, RS=22, SA=24,
     SC=31, SD=18, SE=24, SI=19, SK=24, SM=27, SN=28, ST=25, SV=28, TL=23, TN=24, TR=26, UA=29, VA=22, VG=24, XK=20,
 )  # fmt: skip
+_DIGITS_ONLY = re.compile("A[ET]|B[AE]|C[RZ]|D[EK]|E[ES]|F[IO]|H[RU]|I[LS]|LT|M[ER]|NO|P[LT]|RS|S[EIK]|TL|XK")
+"""Countries whose accounts have no letters."""
+_BETWEEN = r"[ .\t\n-]"
 _IBAN = re.compile(
-    r"(?:(?<![^\W_])|(?<=IBAN))(?=([A-Z]{2}\d{2}[ .\t\n-]?(?:[A-Z0-9][ .\t\n-]?){10,30}))", re.IGNORECASE
+    rf"(?:(?<![^\W_])|(?<=IBAN))(?=([A-Z]{{2}} ?\d{{2}}{_BETWEEN}{{0,2}}(?:[A-Z0-9]{_BETWEEN}{{0,2}}){{10,30}}))",
+    re.IGNORECASE,
 )
 
 
 def _ibans(text: str) -> Iterator[tuple[str, int, int]]:
     for match in _IBAN.finditer(text):
-        length = _LENGTHS.get(match[1][:2].upper(), 0)
-        places = [i for i, c in enumerate(match[1]) if c.isalnum()]
-        if not length or len(places) < length:
+        country = match[1][:2].upper()
+        length = _LENGTHS.get(country, 0)
+        account = re.sub(_BETWEEN, "", match[1])[:length].upper()
+        if not length or len(account) < length or (_DIGITS_ONLY.match(country) and not account[4:].isdigit()):
             continue
-        end = match.start() + places[length - 1] + 1
-        account = re.sub(r"[ .\t\n-]", "", text[match.start() : end]).upper()
+        if match[1][2] == " " and not (match[1][:2].isupper() and _mostly_digits(account[4:])):
+            continue  # "is 20 ..."
+        end = match.start() + [i for i, c in enumerate(match[1]) if c.isalnum()][length - 1] + 1
         number = "".join(str(int(c, 36)) for c in account[4:] + account[:4])
         if int(number) % 97 == 1 and not text[end : end + 1].isalnum():
             yield IBAN, match.start(), end
 
 
-# Phones: with a country's code, as in North America, with a zero before the area, or behind a word that says so.
-
-_ALONE = r"(?<![\w-])(?<!\d[.,/])"
-_FIRST = r"(?<!\d )"  # of a row of numbers
-_PHONES = tuple(
-    re.compile(_ALONE + pattern + r"(?![\w-]|[.,]\d|/\d)")
-    for pattern in (
-        r"(?:\+[ ]?|(?<!\d )00)[1-9]\d{0,2}[ .-]?(?:\(0?\d{1,4}\)[ .-]?)?\d{1,5}(?:[ ./-]?\d{2,5}){1,5}",
-        r"(?:\+?1[ .-]?)?(?:\([2-9]\d{2}\)[ ]?|[2-9]\d{2}([ .-]))[2-9]\d{2}[ .-]\d{4}",
-        _FIRST + r"\(?0[1-9]\d{0,3}\)?[ /-]\d{3,8}(?:[ -]\d{2,5}){0,3}",
-        _FIRST + r"0\d(?:([ .-])\d{2})(?:\1\d{2}){3}",
-        r"(?:01[5-7]\d{8,9}|07\d{9}|0[67]\d{8}|0[789]0\d{8})",
-        r"\([1-9]\d\) 9?\d{4}-\d{4}",
-        r"8[ -]?\(?[3489]\d{2}\)?[ -]\d{3}-\d{2}-\d{2}",
-    )
-)
-_SAYS_PHONE = re.compile(
-    r"(?:(?<!\w)(?:my number|phone|call|tel|telephone|mobile|cell|whats ?app|text|sms|fax|ring|telefon\w*|handy|"
-    r"anrufen|téléphone|portable|teléfono|móvil|celular|telefone|cellulare|telefoon|телефон)\b|(?:电话|手机|電話|전화)[^\W\d]{0,6})\W{0,3}(?:\w+\W{1,2}){0,4}"
-    r"(\+?\(?\d[\d ().-]{6,18}\d)(?![\w-]| (?:char|word|byte|token|time|line|people))",
-    re.IGNORECASE,
-)
-
-_DATES = re.compile(
-    r"\d{4}[-.]\d{1,2}[-.]\d{1,2}(?: \d+)?|\d{1,2}[-./]\d{1,2}[-./]\d{4}|(?:1\d|20)\d\d ?- ?(?:1\d|20)\d\d"
-)
+def _mostly_digits(text: str) -> bool:
+    return 3 * sum(map(str.isdigit, text)) >= 2 * len(text)
 
 
-def _phones(text: str) -> Iterator[tuple[str, int, int]]:
-    for match in (m for pattern in _PHONES for m in pattern.finditer(text)):
-        if _could_be_phone(match[0], 9 if match[0].startswith("0") and not match[0].startswith("00") else 8):
-            yield PHONE, match.start(), match.end()
-    for match in _SAYS_PHONE.finditer(text):
-        if _could_be_phone(match[1], 7):
-            yield PHONE, match.start(1), match.end(1)
-
-
-def _could_be_phone(number: str, fewest: int) -> bool:
-    """ITU E.164: at most 15 digits. Dates and counts of many groups are none."""
-    digits = re.sub(r"\D", "", number).removeprefix("00")
-    is_date = _DATES.fullmatch(number)
-    return fewest <= len(digits) <= 15 and len(set(digits)) > 1 and not is_date
-
-
-# Keys, by the marks that their makers gave them.
-
-_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|"
-    r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{22,}\b|\bglpat-[\w-]{20,}|\bxox[abprs]-[\w-]{10,}|(?<![\w-])sk-(?:[a-z]{1,12}-){0,3}[A-Za-z0-9_]{20,}|"
-    r"\bAIza[\w-]{35}|\b[rs]k_live_[A-Za-z0-9]{16,}|(?<![\w-])sk-ant-[a-z0-9]{1,10}-[\w-]{20,}|"
-    r"\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{36}|(?<![\w-])pypi-AgE[\w-]{20,}|"
-    r"(?<![\w-])eyJ[\w-]{10,4000}\.[\w-]{10,4000}\.[\w-]{10,4000}|"
-    r"(?i:aws_?secret\w{0,30}[\"']?\s{0,3}[=:]\s{0,3}[\"']?)[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
-)
-
-
-def _keys(text: str) -> Iterator[tuple[str, int, int]]:
-    return ((KEY, match.start(), match.end()) for match in _KEY.finditer(text))
-
-
-_SEARCHES = {EMAIL: _emails, PHONE: _phones, CARD: _cards, IBAN: _ibans, ID: find_national_ids, KEY: _keys}
+_SEARCHES: dict[str, tuple[Callable[[str], Iterator[tuple[str, int, int]]], ...]] = {
+    EMAIL: (_emails,),
+    PHONE: (find_phones,),
+    CARD: (_cards,),
+    IBAN: (_ibans, partial(find_labelled, kinds=ACCOUNTS)),
+    ID: (find_national_ids, find_travel_documents, partial(find_labelled, kinds=DOCUMENTS)),
+    KEY: (find_keys, partial(find_labelled, kinds=PASSWORDS)),
+    BIRTH: (partial(find_labelled, kinds=BIRTHS),),
+    ADDRESS: (find_postal,),
+    NETWORK: (find_devices, partial(find_labelled, kinds=NETWORK_NUMBERS)),
+}
