@@ -41,13 +41,9 @@ register_emulator() {
 }
 
 make_root() {
-  local file
   [[ -e "$root/usr/bin/pip3" ]] ||
     debootstrap --arch=arm64 --variant=minbase \
       --include=ca-certificates,git,libgomp1,procps,python3,python3-pip,python3-venv,tmux "$release" "$root"
-  for file in /etc/pip.conf /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do
-    [[ ! -e "$file" ]] || cp -L "$file" "$root$file"
-  done
 }
 
 # cross_wheel WHAT [MORE of CMake...]: into $wheels, with the tag of what it is for
@@ -65,6 +61,9 @@ make_wheels() {
     cross_wheel "$wanted" -DGGML_NATIVE=OFF -DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod+fp16
   rm -f "$wheels"/edgemoe-*
   cross_wheel "$source_dir"
+  "$folder/tools/bin/pip" download --quiet --only-binary :all: --python-version "$(inside python3 -c \
+    'import sys; print("%d.%d" % sys.version_info[:2])')" --platform linux_aarch64 --platform manylinux2014_aarch64 \
+    --platform manylinux_2_28_aarch64 --dest "$wheels" --find-links "$wheels" "edgemoe[test]"
 }
 
 inside() { # COMMAND... in the root
@@ -94,8 +93,8 @@ mount --bind "$source_dir" "$root/source"
 mount --bind "$wheels" "$root/wheels"
 
 inside python3 -m venv /venv
-inside pip install --quiet --prefer-binary --find-links /wheels --force-reinstall --no-deps /wheels/edgemoe-*.whl
-inside pip install --quiet --prefer-binary --find-links /wheels "edgemoe[test]"
+inside pip install --quiet --no-index --find-links /wheels --force-reinstall --no-deps /wheels/edgemoe-*.whl
+inside pip install --quiet --no-index --find-links /wheels "edgemoe[test]"
 inside uname -m
 inside edgemoe chat --max-tokens 16 -p "Once upon a time"
 inside sh -c 'cd /venv && exec pytest -c /source/pyproject.toml --rootdir /source "$@"' pytest -p no:cacheprovider -q "${@:-/source/tests}"
