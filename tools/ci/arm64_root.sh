@@ -46,15 +46,17 @@ make_root() {
       --include=ca-certificates,git,libgomp1,procps,python3,python3-pip,python3-venv,tmux "$release" "$root"
 }
 
-# cross_wheel WHAT [MORE of CMake...]: into $wheels, with the tag of what it is for
+# cross_wheel WHAT [MORE of CMake...]: into $wheels, with the tag of what it is for. With the programs of this machine: pip would
+# install those of the other into an environment of its own.
 cross_wheel() {
-  _PYTHON_HOST_PLATFORM=linux-aarch64 CMAKE_ARGS="${cross[*]} ${*:2}" \
-    "$folder/tools/bin/pip" wheel --quiet --no-deps --no-binary llama-cpp-python --wheel-dir "$wheels" "$1"
+  PATH="$folder/tools/bin:$PATH" _PYTHON_HOST_PLATFORM=linux-aarch64 CMAKE_ARGS="${cross[*]} ${*:2}" \
+    "$folder/tools/bin/pip" wheel --quiet --no-deps --no-build-isolation --no-binary llama-cpp-python --wheel-dir "$wheels" "$1"
 }
 
 make_wheels() {
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' || fail "$python is older than 3.12: set PYTHON to another one"
   [[ -x "$folder/tools/bin/pip" ]] || "$python" -m venv "$folder/tools"
+  "$folder/tools/bin/pip" install --quiet cmake ninja nanobind scikit-build-core
   local wanted
   wanted="$(sed -n 's/^  "\(llama-cpp-python==[^"]*\)".*/\1/p' "$source_dir/pyproject.toml")"
   compgen -G "$wheels/llama_cpp_python-*aarch64.whl" >/dev/null ||
@@ -93,7 +95,7 @@ mount --bind "$source_dir" "$root/source"
 mount --bind "$wheels" "$root/wheels"
 
 inside python3 -m venv /venv
-inside pip install --quiet --no-index --find-links /wheels --force-reinstall --no-deps /wheels/edgemoe-*.whl
+inside sh -c 'pip install --quiet --no-index --force-reinstall --no-deps /wheels/edgemoe-*.whl'
 inside pip install --quiet --no-index --find-links /wheels "edgemoe[test]"
 inside uname -m
 inside edgemoe chat --max-tokens 16 -p "Once upon a time"
