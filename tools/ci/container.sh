@@ -60,7 +60,12 @@ mkdir -p "$folder/models"
 cp "$source_dir/models/tinystories-moe.mwq.gguf" "$folder/models/model.gguf"
 setsid "${buildah[@]}" run --isolation chroot --env EDGEMOE_API_KEY=$key --volume "$folder/models:/models:ro" "$container" "${command[@]}" &
 server=$!
-trap 'kill -- -$server 2>/dev/null; wait $server 2>/dev/null; image rm --all >/dev/null' EXIT
+finish() { # the server is killed, which is no failure of this script
+  kill -- -$server 2>/dev/null || true
+  wait $server 2>/dev/null || true
+  image rm --all >/dev/null || true
+}
+trap finish EXIT
 for _ in $(seq 120); do ask /health >/dev/null 2>&1 && break || sleep 0.5; done
 
 mapfile -t health < <(image inspect --format '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' "$container" | sed '/^$/d')
