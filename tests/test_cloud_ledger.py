@@ -52,6 +52,26 @@ def test_a_damaged_ledger_is_not_replaced(tmp_path: Path) -> None:
     assert ledger.spent() == 0.25
 
 
+HIDDEN = """
+import sys
+from edgemoe.cloud import Budget, Ledger
+ledger = Ledger(sys.argv[1])
+kept = ledger.reserve("far", Budget(1.0), lambda left: (0.125, 0.5))
+print(ledger.left(Budget(1.0)))
+ledger.settle(kept, 0.25)
+print(ledger.left(Budget(1.0)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="hides /proc, which needs root")
+def test_money_is_reserved_where_proc_is_hidden(tmp_path: Path) -> None:
+    """Nobody can be seen there, but whoever has reserved is not taken for dead."""
+    hide = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && "$@"', "sh"]
+    command = [*hide, sys.executable, "-c", HIDDEN, str(tmp_path / "ledger.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["0.5", "0.75"]), done.stderr
+
+
 def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError):

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgemoe.processes import find_process
+from edgemoe.processes import is_running
 
 _FORMAT = 2  # 1 has no reservations
 
@@ -34,7 +34,7 @@ class Reservation:
     @property
     def left_behind(self) -> bool:
         """Whether its process is gone."""
-        return find_process(self.pid, self.started) is None
+        return not is_running(self.pid, self.started)
 
 
 @dataclass
