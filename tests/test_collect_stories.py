@@ -187,6 +187,18 @@ def test_another_file_is_refused(tmp_path: Path, repositories: tuple[str, dict[s
     assert not (tmp_path / "more.jsonl").exists()
 
 
+def test_a_file_of_no_records_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "valid.txt").write_text("")
+    for content, message in (
+        (b"A story.", "has no lines of JSON"),
+        (b"\xff", "JSON"),
+        (b'{"src": "x"}', 'without a "text"'),
+    ):
+        (tmp_path / "train.jsonl").write_bytes(content)
+        done = run(tmp_path, "http://127.0.0.1:9", {"gpt2_vocabulary": {}, "samples": []})
+        assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (1, True, False), done.stderr
+
+
 def test_hashes_are_those_of_git(parts: dict[str, ModuleType]) -> None:
     assert parts["blobs"].hash_of(b"") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
     assert parts["blobs"].hash_of(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"

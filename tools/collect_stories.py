@@ -80,9 +80,9 @@ def samples(blobs: Blobs, origins: dict[str, object]) -> Iterator[tuple[str, lis
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Files got.  [default: OUTPUT.blobs]")
 def main(output: Path, training: Path, held_out: Path, origins: Path, server: str, keep: Path | None) -> None:
     apart = [text for text in held_out.read_text("utf-8").split(END) if text.strip()]
-    collection = Collection([record["text"] for record in read_records(training)], apart)
     blobs = Blobs(keep or output.with_suffix(".blobs"), server)
     try:
+        collection = Collection([record["text"] for record in read_records(training)], apart)
         for origin, texts in samples(blobs, json.loads(origins.read_text("utf-8"))):
             count = collections.Counter(collection.offer(text, origin) for text in map(clean, texts) if text)
             click.echo(f"{origin}: " + ", ".join(f"{times:,} {name}" for name, times in count.most_common()))

@@ -132,10 +132,20 @@ def read_stories(texts: Iterable[str]) -> list[Story]:
 
 
 def read_records(path: Path) -> list[dict[str, str]]:
-    """Lines of `train.jsonl.xz` (or a .jsonl), each with src and text."""
+    """Lines of `train.jsonl.xz` (or a .jsonl), each with src and text.
+
+    Raises:
+        ValueError: when it has others.
+    """
     data = path.read_bytes()
-    text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    try:
+        text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8")
+        records: list[dict[str, str]] = [json.loads(line) for line in text.splitlines()]
+    except (ValueError, lzma.LZMAError) as error:
+        raise ValueError(f"{path} has no lines of JSON: {error}") from error
+    if not all(isinstance(record, dict) and isinstance(record.get("text"), str) for record in records):
+        raise ValueError(f'{path} has lines without a "text"')
+    return records
 
 
 def load_training(paths: Sequence[Path]) -> list[str]:
