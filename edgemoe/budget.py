@@ -164,6 +164,8 @@ def resolve_cache(cache: int | float | str, expert_bytes: int) -> int:
         if not 0 < cache <= 1:
             raise BudgetError(f"cache={cache} is no share of the experts: use more than 0 and at most 1.0, or bytes")
         return int(cache * expert_bytes)
+    if isinstance(cache, str) and cache.rstrip().endswith("%") and parse_size(cache, whole=MIB) > MIB:
+        raise BudgetError(f"cache={cache!r} is more than all experts: use at most 100%, or bytes")
     return parse_size(cache, whole=expert_bytes)
 
 

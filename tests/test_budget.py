@@ -101,9 +101,10 @@ def test_cache_as_it_is_asked_for() -> None:
     assert resolve_cache(0.25, 1000) == 250
     assert resolve_cache(1.0, 1000) == 1000
     assert resolve_cache("25%", 1000) == 250
+    assert resolve_cache("100%", 1000) == 1000
     assert resolve_cache("1k", 1000) == 1024
     assert resolve_cache(77, 1000) == 77
-    for wrong in (0.0, -0.5, 1.01, float("nan"), "all", 0, "0%"):
+    for wrong in (0.0, -0.5, 1.01, float("nan"), "all", 0, "0%", "100.1%"):
         with pytest.raises(BudgetError):
             resolve_cache(wrong, 1000)
 

@@ -20,7 +20,7 @@ REQUESTS = ("Tell me a story about a fish.", "And now one about a brave mouse.",
 
 @pytest.fixture(scope="module")
 def llm() -> Iterator[Llama]:
-    with closing(Llama(default_model_path(), memory=None)) as model:
+    with closing(Llama(default_model_path(), memory=None, n_ctx=512)) as model:
         use_own_template(model)
         yield model
 
@@ -92,7 +92,7 @@ def test_ten_turns_stay_in_the_context(llm: Llama) -> None:
             {"role": "user", "content": REQUESTS[turn % len(REQUESTS)]},
             {"role": "assistant", "content": answer},
         ]
-        assert session.prompt_tokens + session.completion_tokens <= llm.n_ctx() == 512
+        assert session.prompt_tokens + session.completion_tokens <= llm.n_ctx()
         assert 0 < session.completion_tokens <= 120
     assert roles(session) == ["user", "assistant"] * (len(session.messages) // 2)
     assert session.turns_forgotten > 0
@@ -104,7 +104,7 @@ def test_ten_turns_without_a_limit(llm: Llama) -> None:
     for turn in range(10):
         list(session.reply(REQUESTS[turn % 2], temperature=0.7, seed=turn))
         assert session.messages[0] == {"role": "system", "content": "You tell stories."}
-        assert session.prompt_tokens + session.completion_tokens <= 512
+        assert session.prompt_tokens + session.completion_tokens <= llm.n_ctx()
 
 
 def test_second_turn_evaluates_only_what_is_new(llm: Llama) -> None:
@@ -121,7 +121,10 @@ def test_completion_tokens_are_those_of_the_answer(llm: Llama) -> None:
     assert session.finish_reason == "stop"
     whole = llm.create_chat_completion([{"role": "user", "content": REQUESTS[2]}], temperature=0.0)
     assert session.completion_tokens == whole["usage"]["completion_tokens"]
+    used = session.prompt_tokens + session.completion_tokens
+    assert ("context", f"{used} of {llm.n_ctx()} tokens in use") in session.describe()
     session.clear()
+    assert ("context", f"0 of {llm.n_ctx()} tokens in use") in session.describe()
     list(session.reply(REQUESTS[0], temperature=0.0, max_tokens=7))
     assert (session.finish_reason, session.completion_tokens) == ("length", 7)
 

@@ -165,6 +165,7 @@ class ChatSession(Session):
     def restore(self, messages: Sequence[Message], *, private: bool = False) -> None:
         super().restore(messages, private=private)
         self._forgotten = []
+        self.prompt_tokens = self.completion_tokens = 0
 
     def footer(self) -> str:
         """What the last answer cost, in one line."""
@@ -183,7 +184,7 @@ class ChatSession(Session):
         return report(self.llm.stats())
 
     def describe(self) -> list[tuple[str, str]]:
-        held = f"{self.llm.n_tokens} of {self.llm.n_ctx()} tokens in use"
+        held = f"{self.prompt_tokens + self.completion_tokens} of {self.llm.n_ctx()} tokens in use"
         forgotten = f", {self.turns_forgotten} turns left out" if self.turns_forgotten else ""
         return [("context", held + forgotten), ("quality", str(self.llm.quality))]
 
