@@ -96,6 +96,19 @@ def test_dialogues_ask_for_what_they_answer(tool: ModuleType, texts: Path) -> No
     assert [again.draw(story) for story in stories * 20] == drawn
 
 
+def test_requests_are_many_and_never_those_that_measure(tool: ModuleType) -> None:
+    phrases, evaluate = (sys.modules[f"default_model.{name}"] for name in ("phrases", "evaluate"))
+    rng = random.Random(1)
+    asked = {phrases.draw(name, rng) for name in ("ask", "words") for _ in range(20_000)}
+    assert len(asked) > 2000
+    assert not any("(" in one or "|" in one or one.count("{}") != 1 for one in asked)
+    measured = {
+        *evaluate.ASKED,
+        *(one.replace("{}, {}, {}", "{}").replace("{}, {} and {}", "{}") for one in evaluate.GIVEN),
+    }
+    assert not measured & asked
+
+
 def test_judging(tool: ModuleType) -> None:
     evaluate = sys.modules["default_model.evaluate"]
     told = STORY.format("fox", "Tim")

@@ -8,7 +8,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from default_model import phrases
-from default_model.stories import ANIMALS, THINGS, Names, Story, exchange_topic, sentences, swap, with_article
+from default_model.stories import (
+    ANIMALS,
+    THINGS,
+    Names,
+    Story,
+    exchange_topic,
+    form_of,
+    sentences,
+    swap,
+    with_article,
+)
 
 
 @dataclass
@@ -52,27 +62,27 @@ class Writer:
         """A conversation in which the story is told, or small talk."""
         story = self._names.renamed(story, self._rng) if self._rng.random() < 0.6 else story
         chance = self._rng.random()
-        if chance < 0.40:
+        if chance < 0.50:
             return Dialogue([self._ask(story)])
-        if chance < 0.52 and story.topic and story.is_short:
+        if chance < 0.61 and story.topic and story.is_short:
             return self._shortened(story)
-        if chance < 0.76:
+        if chance < 0.79:
             return self._several()
-        if chance < 0.90:
+        if chance < 0.91:
             return self._narrated()
         return self._small_talk()
 
     def _pick(self, section: str) -> str:
-        return self._rng.choice(phrases.sections()[section])
+        return phrases.draw(section, self._rng)
 
     def _ask(self, story: Story) -> Turn:
         """One request that this story answers; about another animal or thing than it was, now and then."""
         chance = self._rng.random()
-        if chance < 0.36 and len(story.words) >= 8:
+        if chance < 0.46 and len(story.words) >= 8:
             return self._ask_words(story)
-        if chance < 0.42:
+        if chance < 0.51:
             return Turn(self._pick("any"), story.text)
-        if chance < 0.48 and (turn := self._continue(story)):
+        if chance < 0.57 and (turn := self._continue(story)):
             return turn
         if not story.topic:
             return self._ask_words(story) if len(story.words) >= 8 else Turn(self._pick("any"), story.text)
@@ -87,12 +97,19 @@ class Writer:
         return Turn(self._pick("ask").format(named), story.text, (topic,))
 
     def _ask_words(self, story: Story) -> Turn:
+        """Three words, or up to eight: the more there are, the more of the story the request tells."""
         words = list(story.words)
+        count = min(len(words), self._rng.choice((3, 3, 3, 3, 2, 4, 5, 6, 8)))
         often = [word for word in words if len(re.findall(rf"\b{word}", story.text)) > 1]
-        chosen = self._rng.sample(often, min(len(often), self._rng.choice((1, 2, 2, 3))))
-        chosen += self._rng.sample([word for word in words if word not in chosen], 3 - len(chosen))
+        chosen = self._rng.sample(often, min(len(often), self._rng.choice((0, 0, 1, 2))))
+        chosen += self._rng.sample([word for word in words if word not in chosen], count - len(chosen))
         self._rng.shuffle(chosen)
-        return Turn(self._pick("words").format(*chosen), story.text, tuple(chosen))
+        return Turn(self._pick("words").format(self._listed(chosen)), story.text, tuple(chosen))
+
+    def _listed(self, words: list[str]) -> str:
+        """With commas, "and", or both."""
+        last = self._rng.choice((", ", ", ", " and ", " and ", ", and "))
+        return ", ".join(words[:-1]) + last + words[-1]
 
     def _continue(self, story: Story) -> Turn | None:
         parts = sentences(story.text)
@@ -116,7 +133,7 @@ class Writer:
 
     def _another(self, story: Story) -> Story:
         """A story that was not told; about the same where there is one."""
-        others = [one for one in self._about[story.topic or ""] if one.text[:60] != story.text[:60]]
+        others = [one for one in self._about[story.topic or ""] if one.words != story.words]
         return self._rng.choice(others or self._short)
 
     def _shortened(self, story: Story) -> Dialogue:
@@ -125,6 +142,9 @@ class Writer:
         if len(parts) < 9:
             return Dialogue([self._ask(story)])
         brief = " ".join(parts[: self._rng.choice((2, 3))] + parts[-self._rng.choice((2, 3)) :])
+        told = form_of(story.topic or "").search(brief) and len(brief.split()) < 0.6 * len(story.text.split())
+        if not told:
+            return Dialogue([self._ask(story)])
         return Dialogue([self._ask_topic(story), Turn(self._pick("shorter"), brief, (story.topic or "",))])
 
     def _several(self) -> Dialogue:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +18,12 @@ TALK = (
     ("other", "other_answer", 12),
     ("unknown", "other_answer", 6),
 )
+_CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
+
+
+def draw(section: str, rng: random.Random) -> str:
+    """A line of a section, with one of each group of alternatives."""
+    return _CHOICE.sub(lambda found: rng.choice(found[1].split("|")), rng.choice(sections()[section]))
 
 
 @cache
