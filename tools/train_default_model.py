@@ -33,7 +33,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--work", type=click.Path(file_okay=False, path_type=Path), help="Kept between calls.  [default: OUTPUT.work]"
 )
-@click.option("--steps", type=click.IntRange(min=1), default=4600, show_default=True, help="Of 8 windows each.")
+@click.option("--steps", type=click.IntRange(min=1), default=4000, show_default=True, help="Of 8 windows each.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--minutes", type=float, help="Stop after so long; the same command goes on.")
 @click.option("--layers", type=click.IntRange(min=1), default=Shape.layers, show_default=True)
@@ -74,7 +74,7 @@ def prepare(texts: Sequence[Path], work: Path, shape: Shape, plan: Plan) -> Toke
     tokenizer = train_tokenizer(found, shape.vocabulary)
     tokenizer.save(str(tokenizer_path))
     rng = random.Random(plan.seed)
-    writer = Writer(stories.read_stories(found), rng)
+    writer = Writer(stories.read_stories(found, rarest=4000), rng)
     count = plan.steps * plan.batch
     partial = work / "partial.npz"
     write_windows(partial, writer, Encoder(tokenizer), rng, count=count, length=shape.context + 1, late=plan.late)

@@ -78,11 +78,11 @@ class Writer:
     def _ask(self, story: Story) -> Turn:
         """One request that this story answers; about another animal or thing than it was, now and then."""
         chance = self._rng.random()
-        if chance < 0.46 and len(story.words) >= 8:
+        if chance < 0.52 and len(story.words) >= 8:
             return self._ask_words(story)
-        if chance < 0.51:
+        if chance < 0.57:
             return Turn(self._pick("any"), story.text)
-        if chance < 0.57 and (turn := self._continue(story)):
+        if chance < 0.62 and (turn := self._continue(story)):
             return turn
         if not story.topic:
             return self._ask_words(story) if len(story.words) >= 8 else Turn(self._pick("any"), story.text)

@@ -20,7 +20,7 @@ TEMPLATE = (
     "{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-NAME, LICENCE = "edgemoe stories", "CDLA-Sharing-1.0"
+NAME, LICENCE = "edgemoe stories", "Apache-2.0"
 DESCRIPTION = (
     "A small storytelling chat model: a mixture of experts, trained from scratch on short stories in simple English."
 )

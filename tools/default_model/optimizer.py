@@ -30,7 +30,7 @@ class Rates:
     muon: float = 0.02
     adam: float = 3e-3
     router: float = 1e-3
-    decay: float = 0.05
+    decay: float = 0.07
 
 
 def layout(parameters: dict[str, Tensor]) -> dict[str, tuple[int, torch.Size]]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 class Shape:
     """Of a qwen3moe model; every row of every matrix is a multiple of 256 numbers."""
 
-    layers: int = 8
+    layers: int = 6
     hidden: int = 256
     heads: int = 4
     kv_heads: int = 2

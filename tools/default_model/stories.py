@@ -117,8 +117,8 @@ def repeats_itself(text: str) -> bool:
     return len(set(long)) < len(long)
 
 
-def read_stories(texts: Iterable[str]) -> list[Story]:
-    """With topics, names and words; the words are neither the commonest of the collection nor rare ones."""
+def read_stories(texts: Iterable[str], rarest: int = 2500) -> list[Story]:
+    """With topics, names and words; words are neither the commonest nor those beyond rank `rarest`."""
     texts = list(texts)
     count = collections.Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,10}\b", text))
     rank = {word: place for place, (word, _) in enumerate(count.most_common())}
@@ -126,7 +126,7 @@ def read_stories(texts: Iterable[str]) -> list[Story]:
 
     def words_of(text: str) -> tuple[str, ...]:
         found = sorted(set(re.findall(r"(?<![A-Z'])\b[a-z]{3,10}\b(?!')", text)))
-        return tuple(word for word in found if 60 < rank.get(word, 1 << 30) < 2500 and word not in common)
+        return tuple(word for word in found if 60 < rank.get(word, 1 << 30) < rarest and word not in common)
 
     return [Story(text, topic_of(text), names_of(text), words_of(text)) for text in texts]
 

@@ -32,7 +32,7 @@ class Plan:
     warm: float = 0.015
     late: float = 0.45
     balance: float = 0.025
-    dropout: float = 0.0
+    dropout: float = 0.05
     processes: int = 2
     compiled: bool = True
     save_every: int = 100
