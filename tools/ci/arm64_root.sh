@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs edgemoe for 64-bit ARM as its users do, from wheels, in a Debian of its own, and runs the tests there under qemu. The
-# wheels of edgemoe and llama-cpp-python are made by a cross compiler. Takes hours; `-k NAME` or files of tests shorten it.
+# wheels of edgemoe and llama-cpp-python are made by a cross compiler. Takes hours: the files of tests run one after the other,
+# and those in FOLDER/passed are not run again, so that the same command goes on where it was stopped.
 #
-#   tools/ci/arm64_root.sh FOLDER [ARGUMENT OF PYTEST...]      (FOLDER needs 4 GB; what is in it is used again)
+#   tools/ci/arm64_root.sh FOLDER [FILE OF TESTS...]      (FOLDER needs 4 GB; what is in it is used again)
 #
 # Needs root, and a kernel with binfmt_misc. QEMU_CPU chooses the processor (max; for example neoverse-n1, cortex-a76).
 set -euo pipefail
@@ -73,6 +74,24 @@ inside() { # COMMAND... in the root
     QEMU_CPU="${QEMU_CPU:-max}" OMP_NUM_THREADS=1 "$@"
 }
 
+run_tests() { # [FILE...] of tests/, those that did not pass yet
+  local names=("$@") name failed=0
+  [[ $# -gt 0 ]] || mapfile -t names < <(cd "$source_dir/tests" && ls test_*.py)
+  mkdir -p "$folder/passed" "$folder/failed"
+  for name in "${names[@]##*/}"; do
+    [[ ! -e "$folder/passed/$name" ]] || continue
+    if inside sh -c 'cd /venv && exec timeout 7200 pytest -c /source/pyproject.toml --rootdir /source -p no:cacheprovider -q "$@"' \
+      pytest "/source/tests/$name" >"$folder/failed/$name" 2>&1; then
+      mv "$folder/failed/$name" "$folder/passed/$name"
+      echo "$name: $(tail -n 1 "$folder/passed/$name")"
+    else
+      failed=1
+      echo "$name: FAILED, see $folder/failed/$name: $(tail -n 1 "$folder/failed/$name")"
+    fi
+  done
+  return "$failed"
+}
+
 leave() {
   local place
   for place in wheels source dev/pts dev sys proc; do umount -l "$root/$place" 2>/dev/null || true; done
@@ -99,4 +118,4 @@ inside sh -c 'pip install --quiet --no-index --force-reinstall --no-deps /wheels
 inside pip install --quiet --no-index --find-links /wheels "edgemoe[test]"
 inside uname -m
 inside edgemoe chat --max-tokens 16 -p "Once upon a time"
-inside sh -c 'cd /venv && exec pytest -c /source/pyproject.toml --rootdir /source "$@"' pytest -p no:cacheprovider -q "${@:-/source/tests}"
+run_tests "$@"
