@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from assistants import EASY, GREEDY, HARD, alone, assistant, endpoint, sent
@@ -76,7 +77,9 @@ def test_a_hard_prompt_is_answered_by_a_real_server(
     with assistant(router_file, tmp_path, there) as here:
         answer = here.reply(HARD, **GREEDY)
         assert answer.decision.route == "cloud"
-        assert text(answer) == alone(HARD)
+        theirs = openai.OpenAI(base_url=real_server, api_key=KEY).chat.completions
+        same = theirs.create(model="big", messages=[{"role": "user", "content": HARD}], **GREEDY)
+        assert text(answer) == same.choices[0].message.content
         assert (answer.answered_by, answer.notes, answer.finish_reason) == (["big"], [], "length")
         assert not here.models.loaded
         assert answer.cost == pytest.approx(Ledger(here.config.ledger).spent())
@@ -212,6 +215,30 @@ def test_a_model_in_use_is_not_unloaded(router_file: Path, tmp_path: Path) -> No
         other.join(60)
         assert done
         assert set(here.models.loaded) == {"coder"}
+
+
+def test_who_waits_for_a_model_can_be_stopped(router_file: Path, tmp_path: Path) -> None:
+    coder = LocalModel("coder", ctx=512, domains=("code",))
+    with assistant(router_file, tmp_path, LocalModel("small", ctx=512), coder, memory="600MiB") as here:
+        first = here.reply(EASY, **GREEDY)
+        next(first)
+        other = here.reply("a quick python loop", **GREEDY)
+        ended: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                text(other)
+            except Cancelled as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while "coder" not in here.models.waited_for:
+            time.sleep(0.01)
+        other.cancel()
+        thread.join(5.0)
+        assert ended
+        assert text(first)
 
 
 def test_a_thread_does_not_wait_for_itself(router_file: Path, tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ FAILURES: dict[str, Any] = {
 }
 
 
+MAY_BE_PAID = ("hangs", "hangs behind its head", "no JSON")
+"""The server has the prompt, and has not said that it does not answer it."""
+
+
 @pytest.mark.parametrize("name", FAILURES)
 def test_before_its_first_token_the_local_model_answers(router_file: Path, tmp_path: Path, name: str) -> None:
     told: list[str] = []
@@ -67,7 +71,7 @@ def test_before_its_first_token_the_local_model_answers(router_file: Path, tmp_p
         [note] = told
         assert note.startswith("big failed (")
         assert note.endswith("small answers on this machine")
-        assert answer.cost == 0
+        assert (answer.cost > 0) is (name in MAY_BE_PAID)
 
 
 def test_a_port_that_nobody_listens_on(router_file: Path, tmp_path: Path) -> None:

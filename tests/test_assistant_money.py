@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from assistants import GREEDY, HARD, alone, answers, assistant, endpoint, sent
-from cloud_servers import DONE, END, Server, Visit, event, fine, without_proxies
+from cloud_servers import DONE, END, Server, Visit, event, fine, hangs_after_head, without_proxies
+from edgemoe import Cancelled
 from edgemoe.config import Budget
 
 
@@ -57,6 +58,42 @@ def test_an_answer_may_not_cost_more_than_is_left(router_file: Path, tmp_path: P
         with here.account.spending("big", lambda left: (0.0, 0.5)):
             text(here.reply(HARD))
         assert sent(server.visits[1])["max_tokens"] < most - 200
+
+
+def test_no_limit_is_sent_that_a_server_could_refuse(router_file: Path, tmp_path: Path) -> None:
+    def limited(visit: Visit) -> None:
+        if sent(visit).get("max_tokens", 0) > 16384:
+            visit.answer('{"error": "max_tokens is too large"}', "400 Bad Request", "")
+        else:
+            answers("Dear.", completion_tokens=50)(visit)
+
+    with Server(limited) as server:
+        cheap = endpoint(server, input_price=1.0, output_price=2.0)  # the budget pays half a million tokens
+        with assistant(router_file, tmp_path, cheap, budget=Budget(1.0)) as here:
+            open_one = here.reply(HARD)
+            assert next(open_one) == "Dear."
+            other = here.reply(HARD)  # while the first one has reserved its part
+            assert (text(other), other.answered_by, other.notes) == ("Dear.", ["big"], [])
+            open_one.close()
+
+
+def test_a_prompt_that_was_sent_is_paid_for(router_file: Path, tmp_path: Path) -> None:
+    with (
+        Server(hangs_after_head) as server,
+        assistant(router_file, tmp_path, endpoint(server), budget=Budget(100.0)) as here,
+    ):
+        answer = here.reply(HARD, **GREEDY)
+        threading.Timer(1.0, answer.cancel).start()
+        with pytest.raises(Cancelled):
+            text(answer)
+        assert answer.cost == pytest.approx(here.account.spent())
+        assert answer.cost > 0.005
+    with (
+        Server(lambda visit: visit.answer("who?", "401 Unauthorized")) as server,
+        assistant(router_file, tmp_path / "refused", endpoint(server), budget=Budget(100.0)) as here,
+    ):
+        assert text(here.reply(HARD, **GREEDY))
+        assert here.account.spent() == 0
 
 
 def test_an_answer_that_is_left_early_is_paid_for(router_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from cloud_servers import (
@@ -170,7 +173,6 @@ def test_only_the_usage_is_missing() -> None:
         ('data: {"choices": [{"delta": {"content": 5}}]}\n\n', "another protocol"),
         ('data: {"choices": {"0": 1}}\n\n', "another protocol"),
         ('data: {"choices": [7]}\n\n', "another protocol"),
-        ('data: {"choices": [], "usage": {"prompt_tokens": -1}}\n\n', "another protocol"),
         ("data: " + "[" * 100_000 + "\n\n", "no JSON"),
         ('data: {"error": {"message": "out of memory"}}\n\n', "reported an error: out of memory"),
         ("data: \x1b[31m\u202eevil\n\n", r"no JSON: \[31m evil"),
@@ -252,3 +254,47 @@ def test_an_error_without_an_end() -> None:
         assert "HTTP 400 Bad Request: aaa" in str(error)
         assert len(str(error)) < 400
         assert server.visits[0].gone.wait(LONG)
+
+
+@pytest.mark.parametrize("location", ["//[abc", "http://[::1", ""])
+def test_a_redirect_to_nowhere_is_an_error_like_others(location: str) -> None:
+    with Server(lambda visit: visit.answer("", "302 Found", f"Location: {location}\r\n")) as server:
+        _, error = failure(cloud_of(server))
+        assert re.search("which is not followed|Invalid URL in location", str(error))
+
+
+@pytest.mark.parametrize("host", ["api.exam_ple-\u00e9.com", "xn--a"])
+def test_a_host_without_a_name_is_an_error_like_others(host: str) -> None:
+    _, error = failure(Cloud(Endpoint("odd", f"https://{host}/v1", "m", retries=0)))
+    assert "the endpoint 'odd'" in str(error)
+
+
+def test_thoughts_of_either_name_count_as_an_answer() -> None:
+    def thinks(visit: Visit) -> None:
+        visit.answer("")
+        for _ in range(3):
+            visit.send(event(choices=[{"index": 0, "delta": {"reasoning": "Hm. "}}]))
+            time.sleep(0.4)
+        visit.send(event("Yes.") + END + DONE)
+
+    with Server(thinks) as server:
+        pieces = list(cloud_of(server, first_token_timeout=0.8, slowest=0.0).stream(QUESTION))
+    assert "".join(piece.thought for piece in pieces) == 3 * "Hm. "
+    assert "".join(piece.text for piece in pieces) == "Yes."
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": None}, {"total_tokens": 3}, {"prompt_tokens": -1}, [3]])
+def test_an_answer_with_unusable_usage_is_whole(usage: object) -> None:
+    last = event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}], usage=usage)
+    with Server(says(event("Yes.") + last + DONE)) as server:
+        pieces = list(cloud_of(server).stream(QUESTION))
+    assert "".join(piece.text for piece in pieces) == "Yes."
+    assert pieces[-1].finish_reason == "stop"
+    assert pieces[-1].usage is not None
+    assert pieces[-1].usage.estimated
+
+
+def test_the_time_for_all_counts_for_the_first_token() -> None:
+    with Server(hangs_after_head) as server:
+        _, error = failure(cloud_of(server, total_timeout=0.5, retries=0))
+    assert "no token within 0.5 s" in str(error)

@@ -48,7 +48,23 @@ def echoes_in_the_status(visit: Visit) -> None:
     visit.answer("", status=f"401 not {key}", headers="")
 
 
+def echoes_at(place: int, how: str) -> Behaviour:
+    """Sends the key back, so that the place where an error is cut lies within it."""
+
+    def behaviour(visit: Visit) -> None:
+        text = "x" * place + visit.head.split("Bearer ")[1].split("\r\n")[0]
+        if how == "line":
+            visit.answer(f"{text}: 1\n\n")
+        elif how == "event":
+            visit.answer(f"data: {text}\n\n")
+        else:
+            visit.answer(text, status="401 Unauthorized", headers="")
+
+    return behaviour
+
+
 FAILURES: dict[str, Behaviour] = {
+    **{f"{how} {place}": echoes_at(place, how) for how in ("line", "event", "body") for place in (30, 50, 170, 190)},
     "echo": echoes,
     "event": echoes_in_an_event,
     "status": echoes_in_the_status,
@@ -71,7 +87,7 @@ def test_nothing_shows_the_key(behaviour: Behaviour, caplog: pytest.LogCaptureFi
         assert f"Bearer {KEY}" in server.requests[0].head
     told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     shown = "".join(told.format()) + caplog.text + repr(cloud) + repr(cloud.endpoint) + repr(vars(cloud))
-    assert KEY[-10:] not in shown
+    assert not [KEY[at : at + 8] for at in range(len(KEY) - 7) if KEY[at : at + 8] in shown]
     assert caught.value.__context__ is None  # errors of httpx lead to their requests
     assert not re.search("httpx|httpcore", caplog.text)
 

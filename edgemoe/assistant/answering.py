@@ -13,8 +13,8 @@ from edgemoe.assistant.account import Account
 from edgemoe.assistant.answer import Answer
 from edgemoe.assistant.confidence import Probe, self_verification
 from edgemoe.assistant.models import Models
-from edgemoe.cloud import Piece, Usage, estimated_usage
-from edgemoe.cloud.protocol import BYTES_PER_TOKEN
+from edgemoe.assistant.prices import Generated, reserve
+from edgemoe.cloud import Usage
 from edgemoe.config import CloudModel, LocalModel, Target
 from edgemoe.conversation import Message, fit, render
 from edgemoe.errors import Cancelled, CloudError
@@ -29,7 +29,6 @@ Ask = Callable[[Decision, float], bool]
 Text = Generator[str, None, None]
 
 _LOCAL_ONLY = ("top_k", "min_p", "repeat_penalty", "quality")
-_MOST_TOKENS = 1 << 17  # more than any answer has
 
 
 @dataclass
@@ -82,7 +81,8 @@ class Answering:
 
     def _local(self, model: LocalModel, begun: str = "", *, may_escalate: bool = False) -> Text:
         instead = self._escalation() if may_escalate else None
-        with self._shared.models.use(model.name) as llm:
+        with self._shared.models.use(model.name, self._cancelled) as llm:
+            self._check_cancelled()
             self._answer.answered_by.append(model.name)
             if instead is None:
                 yield from self._complete(llm, model, begun, None)
@@ -120,7 +120,12 @@ class Answering:
 
     def _confidence(self, llm: Llama, model: LocalModel, probe: Probe, held: str) -> float:
         if self._config.verify and held:
-            return self_verification(llm, last_prompt(self._messages), held)
+            self._answer.stops_with(llm.cancel)
+            try:
+                return self_verification(llm, last_prompt(self._messages), held)
+            finally:
+                self._answer.stops_with(None)
+                self._check_cancelled()
         return probe.confidence(model.confidence)
 
     def _unsure(self, instead: Decision) -> bool:
@@ -160,10 +165,10 @@ class Answering:
         self._answer.finish_reason = None
         self._answer.stops_with(llm.cancel)
         try:
+            self._check_cancelled()
             with closing(stream):
                 for chunk in stream:
-                    if self._cancelled.is_set():
-                        raise Cancelled("the answer was cancelled")
+                    self._check_cancelled()
                     choice = chunk["choices"][0]
                     self._answer.finish_reason = choice["finish_reason"]
                     if choice["text"]:
@@ -172,6 +177,10 @@ class Answering:
             self._answer.stops_with(None)
             unevaluated = 1 if self._answer.finish_reason == "length" else 0
             self._answer.usage = Usage(length, max(0, llm.n_tokens - length + unevaluated))
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise Cancelled("the answer was cancelled")
 
     # Cloud
 
@@ -207,8 +216,9 @@ class Answering:
         options = dict(model.sampling) | options
         text, generated = False, Generated(messages)
         usage: Usage | None = None
-        with self._shared.account.spending(model.name, partial(_reserve, model, messages, options)) as spending:
-            pieces = cloud.stream(messages, cancel=self._cancelled, **options)
+        sent = threading.Event()
+        with self._shared.account.spending(model.name, partial(reserve, model, messages, options)) as spending:
+            pieces = cloud.stream(messages, cancel=self._cancelled, sent=sent, **options)
             try:
                 with closing(pieces):
                     for piece in pieces:
@@ -226,7 +236,7 @@ class Answering:
                             self._answer.note(f"{model.name} went on beyond the budget and was cut off")
                             break
             finally:
-                if usage is None and generated.tokens:  # it was cut off, and what came is paid for
+                if usage is None and (generated.tokens or sent.is_set()):  # the prompt and what came are paid for
                     usage = generated.usage()
                 if usage is not None:
                     spending.cost = model.cost(usage.prompt_tokens, usage.completion_tokens)
@@ -234,54 +244,6 @@ class Answering:
                     self._answer.cost += spending.cost
         if spending.problem:
             self._answer.note(spending.problem)
-
-
-class Generated:
-    """What has come of an answer, in tokens: as many as its bytes suggest, and one at least for each piece."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self._prompt = estimated_usage(messages, "").prompt_tokens
-        self._bytes = self._pieces = 0
-
-    @property
-    def tokens(self) -> int:
-        """Of text and of thoughts."""
-        return max(self._pieces, -(-self._bytes // BYTES_PER_TOKEN))
-
-    def add(self, piece: Piece) -> None:
-        """Counts a piece."""
-        came = piece.text + piece.thought
-        self._bytes += len(came.encode("utf-8", "surrogatepass"))
-        self._pieces += bool(came)
-
-    def cost(self, model: CloudModel) -> float:
-        """What it has cost."""
-        return model.cost(self._prompt, self.tokens)
-
-    def usage(self) -> Usage:
-        """Of an answer that was cut off."""
-        return Usage(self._prompt, self.tokens, estimated=True)
-
-    def exceeds(self, model: CloudModel, allowed: float | None) -> bool:
-        """Whether it has cost more than is `allowed`."""
-        return allowed is not None and self.cost(model) > allowed
-
-
-def _reserve(
-    model: CloudModel, messages: Sequence[Message], options: dict[str, Any], left: float | None
-) -> tuple[float, float]:
-    """The least and the most that an answer may cost; lowers `max_tokens` in `options` to what is `left`.
-
-    Raises:
-        CloudError: when not one token is paid for.
-    """
-    prompt, price = model.cost(estimated_usage(messages, "").prompt_tokens, 0), model.endpoint.output_price
-    asked = int(options.get("max_tokens") or _MOST_TOKENS)
-    if left is not None and prompt + price / 1e6 > left:
-        raise CloudError(f"{left:.4g} of the budget is left, the rest is spent or reserved by answers under way")
-    if left is not None and price > 0 and (most := int((left - prompt) / price * 1e6)) < asked:
-        options["max_tokens"] = asked = most
-    return prompt, prompt + asked * price / 1e6
 
 
 def _with_system(messages: Sequence[Message], model: Target) -> list[Message]:

@@ -69,14 +69,15 @@ class Models:
         return [waiter.name for waiter in list(self._line)]
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Any]:
+    def use(self, name: str, unwanted: threading.Event | None = None) -> Iterator[Any]:
         """The model `name`, loaded, for as long as the block lasts.
 
         Raises:
+            Cancelled: soon after `unwanted` is set while it waits for others.
             EdgeMoEError: what loading raises; other models are as they were, or unloaded.
         """
         thread = threading.get_ident()
-        llm = self._take(name, thread)
+        llm = self._take(name, thread, unwanted)
         try:
             yield llm
         finally:
@@ -108,7 +109,7 @@ class Models:
             self._changed.notify_all()
 
     def _take(self, name: str, thread: int, unwanted: threading.Event | None = None) -> Any:
-        """The model, once there is room for it; Cancelled within a second where it is `unwanted` meanwhile."""
+        """The model, once there is room for it; Cancelled within 0.2 s where it is `unwanted` meanwhile."""
         waiter = _Waiter(name)
         with self._changed:
             self._line.append(waiter)
@@ -116,7 +117,7 @@ class Models:
                 while not self._has_room(waiter, thread):
                     if unwanted is not None and unwanted.is_set():
                         raise Cancelled(f"nobody waits for {name} any more")
-                    self._changed.wait(1.0)
+                    self._changed.wait(1.0 if unwanted is None else 0.2)
                 if name not in self._open:
                     self._load(name)
                     self._loaded_at = time.monotonic()

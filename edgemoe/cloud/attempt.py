@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from http import HTTPStatus
@@ -30,7 +31,10 @@ _FOR_END = 0.2
 class Attempt:
     """Runs on the network's event loop; `close` must follow, whatever happened."""
 
-    def __init__(self, endpoint: Endpoint, key: Key | None, messages: Sequence[Message]) -> None:
+    def __init__(
+        self, endpoint: Endpoint, key: Key | None, messages: Sequence[Message], sent: threading.Event | None = None
+    ) -> None:
+        """`sent` is set once the request is with the server, and cleared if it refuses it."""
         self.started = False
         """Text has come."""
         self.retry_after: float | None = None
@@ -41,7 +45,9 @@ class Attempt:
         self._key = key
         self._deadlines = Deadlines(endpoint)
         self._parser = EventParser()
-        self._answer = Answer(messages)
+        self._hide = key.removed_from if key is not None else str
+        self._answer = Answer(messages, self._hide)
+        self._sent = sent or threading.Event()
         self._pieces: list[Piece] = []
         self._ended = False
         self._problem: CloudError | None = None
@@ -51,7 +57,11 @@ class Attempt:
     async def open(self, client: httpx.AsyncClient, body: bytes) -> None:
         """Sends the request and reads the head of the answer."""
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        request = client.build_request("POST", self._endpoint.url, content=body, headers=headers)
+        try:
+            request = client.build_request("POST", self._endpoint.url, content=body, headers=headers)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise self._error(f"has no usable base_url: {quoted(str(error))}") from None
+        request.extensions["trace"] = self._follow
         self._response = await self._wait(client.send(request, stream=True, auth=self._key))
         self._chunks = self._response.aiter_raw()
         if self._response.status_code != HTTPStatus.OK:
@@ -59,9 +69,15 @@ class Attempt:
         kind = self._response.headers.get("content-type", "")
         encoding = self._response.headers.get("content-encoding", "identity")
         if kind.partition(";")[0].strip().lower() != "text/event-stream" or encoding.lower() != "identity":
+            self._sent.clear()
             begin = quoted(await self._beginning())
-            kind = quoted(kind if encoding == "identity" else f"{kind}, {encoding}") or "nothing"
+            kind = quoted(self._hide(kind if encoding == "identity" else f"{kind}, {encoding}")) or "nothing"
             raise self._error(f"answered with {kind} where text/event-stream should be: {begin}")
+
+    async def _follow(self, event: str, _: dict[str, object]) -> None:
+        """Told by httpcore how far it is."""
+        if event.endswith("send_request_body.complete"):
+            self._sent.set()
 
     async def next(self) -> Piece | None:
         """The next piece; None after the last one."""
@@ -91,7 +107,8 @@ class Attempt:
         try:
             await self._read_events()
         except EventError as error:
-            problem = self._error(f"sent what is no event stream: {quoted(str(error))}")
+            line = quoted(self._hide(error.line.decode("utf-8", "replace")), 60)
+            problem = self._error(f"sent what is no event stream: {error}{': ' if line else ''}{line}")
         except CloudError as error:
             problem = self._error(str(error), temporary=error.temporary and not self._answer.characters)
         else:
@@ -127,7 +144,7 @@ class Attempt:
             return await asyncio.wait_for(awaitable, max(seconds, 0.0))
         except asyncio.TimeoutError:
             problem = self._error(f"is too slow: {what}")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             problem = self._broken(error)
         finally:
             self._deadlines.waited(time.monotonic() - begin)
@@ -144,10 +161,10 @@ class Attempt:
 
     async def _refused(self, response: httpx.Response) -> CloudError:
         self.refused, status = True, response.status_code
-        name = f"HTTP {status} {quoted(response.reason_phrase)}".rstrip()
+        self._sent.clear()
+        name = f"HTTP {status} {quoted(self._hide(response.reason_phrase))}".rstrip()
         if response.is_redirect:
-            where = urlsplit(response.headers.get("location", ""))
-            target = quoted(f"{where.scheme}://{where.netloc.rpartition('@')[2]}" if where.netloc else where.path)
+            target = quoted(_target(self._hide(response.headers.get("location", ""))))
             return self._error(f"leads to {target} ({name}), which is not followed: correct its base_url")
         self.retry_after = retry_after(response.headers.get("retry-after"))
         text = error_text(await self._beginning())
@@ -163,22 +180,32 @@ class Attempt:
                 data += chunk
         except (CloudError, asyncio.TimeoutError):
             pass
-        return data.decode("utf-8", "replace")
+        return self._hide(data.decode("utf-8", "replace"))
 
-    def _broken(self, error: httpx.HTTPError) -> CloudError:
+    def _broken(self, error: Exception) -> CloudError:
+        if self._response is None:
+            self._sent.clear()
         if isinstance(error, httpx.TimeoutException):  # of a connection: the others are ours
             return self._error(f"gave no connection within {self._endpoint.connect_timeout:g} s")
         if certificate := _certificate_error(error):
             return self._error(f"has a certificate that is not trusted: {quoted(certificate)}")
-        what = quoted(str(error)) or type(error).__name__
+        what = quoted(self._hide(str(error))) or type(error).__name__
         how = "cannot be reached" if isinstance(error, (httpx.ConnectError, httpx.ProxyError)) else "cut the connection"
         return self._error(f"{how}: {what}", temporary=True)
 
     def _error(self, message: str, *, temporary: bool = False) -> CloudError:
-        if self._key is not None:
-            message = self._key.removed_from(message)
+        message = self._hide(message)
         name = f"the endpoint {self._endpoint.name!r} "
         return CloudError(name + message.removeprefix(name), temporary=temporary)
+
+
+def _target(location: str) -> str:
+    """Where a redirect leads, without the path and what a URL may have of secrets."""
+    try:
+        where = urlsplit(location)
+    except ValueError:
+        return location.partition("?")[0]
+    return f"{where.scheme}://{where.netloc.rpartition('@')[2]}" if where.netloc else where.path
 
 
 def _certificate_error(error: BaseException) -> str | None:

@@ -38,18 +38,24 @@ class Cloud:
         return f"Cloud({self.endpoint.name!r})"
 
     def stream(
-        self, messages: Sequence[Message], *, cancel: threading.Event | None = None, **sampling: Any
+        self,
+        messages: Sequence[Message],
+        *,
+        cancel: threading.Event | None = None,
+        sent: threading.Event | None = None,
+        **sampling: Any,
     ) -> Generator[Piece, None, None]:
         """Yields the answer to `messages` as it comes; the last piece has the reason it ended, and its tokens.
 
         Setting `cancel`, closing the iterator and Ctrl-C close the connection at once. `sampling` may have any field
-        of the protocol, such as temperature or max_tokens.
+        of the protocol, such as temperature or max_tokens. `sent` is set once the server has the request, and so may
+        ask money for it, and cleared if it refuses it.
 
         Raises:
             CloudError: when the endpoint cannot be asked, or stops answering; `started` says whether text had come.
             Cancelled: once `cancel` is set.
         """
-        lines, exchange = network(), self._exchange(messages, cancel, sampling)
+        lines, exchange = network(), self._exchange(messages, cancel, sampling, sent)
 
         def pieces() -> Generator[Piece, None, None]:
             try:
@@ -96,12 +102,16 @@ class Cloud:
                 lines.submit(client.aclose()).result(_FOR_CLOSING)
 
     def _exchange(
-        self, messages: Sequence[Message], cancel: threading.Event | None, sampling: dict[str, Any]
+        self,
+        messages: Sequence[Message],
+        cancel: threading.Event | None,
+        sampling: dict[str, Any],
+        sent: threading.Event | None = None,
     ) -> Exchange:
         from edgemoe.cloud.exchange import Exchange, Request
 
         body = request_body(self.endpoint.model, messages, sampling)
-        return Exchange(Request(self.endpoint, messages, body), self._client, self._breaker, cancel)
+        return Exchange(Request(self.endpoint, messages, body), self._client, self._breaker, cancel, sent)
 
     def _client(self) -> httpx.AsyncClient:
         """With connections on this process's event loop, which runs this."""

@@ -23,7 +23,8 @@ class Deadlines:
         """Seconds that the next read may take, and what to say when they have passed."""
         limits = self._endpoint
         if self._first is None:
-            return limits.first_token_timeout - self._waited, f"no token within {limits.first_token_timeout:g} s"
+            first = min(limits.first_token_timeout, limits.total_timeout)
+            return first - self._waited, f"no token within {first:g} s"
         stalled = self._last + (_FOR_USAGE if self._finished else limits.stall_timeout)
         choices = [(stalled, f"nothing for {limits.stall_timeout:g} s")]
         choices.append((limits.total_timeout, f"no end within {limits.total_timeout:g} s"))

@@ -13,7 +13,11 @@ _FIELDS = ("data", "event", "id", "retry")
 
 
 class EventError(ValueError):
-    """What came is no event stream."""
+    """What came is no event stream; `line` is what came, where it was a line."""
+
+    def __init__(self, message: str, line: bytes = b"") -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class EventParser:
@@ -57,9 +61,9 @@ class EventParser:
         try:
             field, _, value = line.decode("utf-8").partition(":")
         except UnicodeDecodeError:
-            raise EventError(f"a line that is not UTF-8: {line[:60]!r}") from None
+            raise EventError("a line that is not UTF-8", line) from None
         if field not in _FIELDS:
-            raise EventError(f"a line that is no event's: {line[:60]!r}")
+            raise EventError("a line that is no event's", line)
         if field == "data":
             self._data.append(value.removeprefix(" "))
             self._size += len(value) + 1

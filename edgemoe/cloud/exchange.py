@@ -42,11 +42,13 @@ class Exchange:
         connect: Callable[[], httpx.AsyncClient],
         breaker: Breaker,
         cancel: threading.Event | None,
+        sent: threading.Event | None = None,
     ) -> None:
         self._request = request
         self._connect = connect
         self._breaker = breaker
         self._cancel = cancel
+        self._sent = sent
         self._cancelled = False
         self._attempt: Attempt | None = None
         self._entered = self._closed = False
@@ -104,7 +106,7 @@ class Exchange:
         self._entered = True
         number = 0
         while True:
-            self._attempt = attempt = Attempt(endpoint, key, self._request.messages)
+            self._attempt = attempt = Attempt(endpoint, key, self._request.messages, self._sent)
             try:
                 await attempt.open(self._connect(), self._request.body)
                 return await attempt.next()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from edgemoe.errors import CloudError
 Message = Mapping[str, Any]
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Of which a server may send either, or both with the same text."""
 BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 
@@ -66,10 +68,14 @@ def request_body(model: str, messages: Sequence[Message], sampling: Mapping[str,
 
 
 class Answer:
-    """What has come of an answer. `characters` counts everything that was generated, also what is not shown."""
+    """What has come of an answer. `characters` counts everything that was generated, also what is not shown.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    `hide` takes a key out of what is quoted in errors.
+    """
+
+    def __init__(self, messages: Sequence[Message], hide: Callable[[str], str] = str) -> None:
         self._messages = messages
+        self._hide = hide
         self._generated: list[str] = []
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
@@ -98,15 +104,16 @@ class Answer:
         try:
             chunk = json.loads(event)
         except (ValueError, RecursionError):
-            raise CloudError(f"sent an event that is no JSON: {quoted(event)}") from None
+            raise CloudError(f"sent an event that is no JSON: {quoted(self._hide(event))}") from None
         if not isinstance(chunk, dict):
-            raise CloudError(f"sent an event that is no object: {quoted(event)}")
+            raise CloudError(f"sent an event that is no object: {quoted(self._hide(event))}")
         if chunk.get("error"):
-            raise CloudError(f"reported an error: {error_text(event)}", temporary=_is_temporary(chunk["error"]))
+            text = error_text(self._hide(event))
+            raise CloudError(f"reported an error: {text}", temporary=_is_temporary(chunk["error"]))
         try:
             return self._add_chunk(chunk)
         except (TypeError, ValueError, KeyError, AttributeError):
-            raise CloudError(f"sent an event of another protocol: {quoted(event)}") from None
+            raise CloudError(f"sent an event of another protocol: {quoted(self._hide(event))}") from None
 
     def last_piece(self) -> Piece:
         """Ends the answer."""
@@ -114,8 +121,8 @@ class Answer:
         return Piece("", self._finish_reason, usage)
 
     def _add_chunk(self, chunk: dict[str, Any]) -> str:
-        if usage := chunk.get("usage"):
-            self._usage = Usage(_count(usage["prompt_tokens"]), _count(usage.get("completion_tokens") or 0))
+        usage = chunk.get("usage")
+        self._usage = _usage(usage) or self._usage
         text = ""
         choices = chunk.get("choices", [] if usage else None)
         if not isinstance(choices, list):
@@ -124,7 +131,8 @@ class Answer:
             delta = choice.get("delta") or {}
             if choice.get("index", 0) != 0:
                 continue
-            content, thought = (_text(delta.get(name)) for name in ("content", "reasoning_content"))
+            content = _text(delta.get("content"))
+            thought = max((_text(delta.get(name)) for name in _THOUGHTS), key=len)
             self._generated += [content, thought]
             self.characters += len(content) + len(thought)
             text += content
@@ -139,10 +147,13 @@ def _text(value: object) -> str:
     return value or ""
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 40:
-        raise ValueError
-    return value
+def _usage(found: object) -> Usage | None:
+    """None for what cannot be used: the tokens are estimated then, and the text is good all the same."""
+    if not isinstance(found, dict):
+        return None
+    counts = [found.get("prompt_tokens"), found.get("completion_tokens") or 0]
+    prompt, completion = (c if isinstance(c, int) and 0 <= c < 1 << 40 else None for c in counts)
+    return Usage(prompt, completion) if prompt is not None and completion is not None else None
 
 
 def _is_temporary(error: object) -> bool:

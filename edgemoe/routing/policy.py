@@ -196,7 +196,9 @@ class _Deciding:
             if why := self.facts.unavailable.get(model.name):
                 barrier = _Barrier("unavailable", why)
             elif self.facts.budget_left is not None and self.facts.budget_left < self._cost(model):
-                barrier = _Barrier("budget", f"the budget of {self.config.budget} is spent")
+                barrier = _Barrier(
+                    "budget", f"the budget of {self.config.budget} is spent, or reserved by answers under way"
+                )
             else:
                 able.append(model)
         return (self._best(able) if able else None), barrier

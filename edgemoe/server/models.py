@@ -55,9 +55,9 @@ class SharedModels(Models):
         self._past: dict[str, Counter[str]] = {}  # of models that were unloaded
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Any]:
+    def use(self, name: str, unwanted: threading.Event | None = None) -> Iterator[Any]:
         """The model `name` for one answer, as if it were a `Llama`."""
-        with super().use(name) as hosted:
+        with super().use(name, unwanted) as hosted:
             if not isinstance(hosted, Hosted):
                 raise EdgeMoEError(f"{name!r} makes embeddings, not text")
             yield SharedLlama(hosted)
