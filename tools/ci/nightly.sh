@@ -96,7 +96,15 @@ disk() { # what of the disk's speed is used
   "$python" tools/io_bound.py "$model" --text "$text"
 }
 
-steps=(desktop ray train page container load schema flipped fuzz cross synthetic packs budget stock limits disk)
+wheels() { # what a release publishes, as far as this machine makes it
+  tools/ci/wheels.sh "$folder/wheels"
+}
+
+arm64() { # wheels for ARM and all tests with them, emulated: hours, and it goes on where it was stopped
+  tools/ci/arm64_root.sh "$folder/arm64"
+}
+
+steps=(desktop ray train page container load schema flipped fuzz cross synthetic packs budget stock limits disk wheels arm64)
 [ $# = 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
   [ "$(type -t "$step")" = function ] || { echo "nightly.sh: there is no step '$step'" >&2; exit 2; }
