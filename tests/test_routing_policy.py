@@ -16,7 +16,8 @@ from edgemoe import ConfigError, Router
 from edgemoe.cli import cli
 from edgemoe.cloud import Endpoint, Ledger
 from edgemoe.config import Budget, CloudModel, Condition, Config, LocalModel, Rule, Weights
-from edgemoe.routing.decider import Decider, last_prompt, text_of
+from edgemoe.routing.decider import Decider
+from edgemoe.routing.messages import last_prompt, text_of
 from edgemoe.routing.policy import Decision, Facts, decide, escalation, local_model
 from routers import EASY_CODE, EASY_STORY, HARD, HARD_CODE, HARD_STORY, HARMFUL_PROMPT, write_router
 

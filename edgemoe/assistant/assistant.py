@@ -17,7 +17,8 @@ from edgemoe.config import Config, load_config
 from edgemoe.config.settings import CLOUD, LOCAL, REFUSE
 from edgemoe.conversation import Message
 from edgemoe.errors import EdgeMoEError
-from edgemoe.routing.decider import Decider, messages_of
+from edgemoe.routing.decider import Decider
+from edgemoe.routing.messages import messages_of
 from edgemoe.routing.policy import Decision
 from edgemoe.routing.router import Router
 
