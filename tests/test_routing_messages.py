@@ -127,3 +127,10 @@ def test_a_content_of_another_type_is_refused(content: Any) -> None:
 def test_what_is_no_message_is_refused(message: Any) -> None:
     with pytest.raises(EdgeMoEError, match=f"a message is an object like .*, no {type(message).__name__}"):
         messages_of([user("Hello"), message])
+
+
+def test_a_conversation_may_come_once() -> None:
+    said = [user("Hello"), user(None), user(())]
+    messages: Any = iter(said)
+    assert messages_of(messages) == said
+    assert messages_of("Hello") == [user("Hello")]

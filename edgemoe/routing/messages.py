@@ -26,13 +26,14 @@ def messages_of(prompt: str | Sequence[Message]) -> Sequence[Message]:
     """
     if isinstance(prompt, str):
         return [{"role": "user", "content": prompt}]
-    for message in prompt:
+    messages = list(prompt)
+    for message in messages:
         if not isinstance(message, Mapping):
             raise EdgeMoEError(f'a message is an object like {{"role": "user", "content": "..."}}, no {_type(message)}')
         content = message.get("content")
         if content is not None and not isinstance(content, (str, list, tuple)):
             raise EdgeMoEError(f"the content of a message is a text, a list of parts, or None, no {_type(content)}")
-    return prompt
+    return messages
 
 
 def last_prompt(messages: Sequence[Message]) -> str:
