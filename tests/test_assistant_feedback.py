@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from assistants import EASY, HARD, assistant, endpoint
 from cloud_servers import Server, fine, without_proxies
-from edgemoe import Assistant, EdgeMoEError
+from edgemoe import Assistant, EdgeMoEError, WriteError
 from edgemoe.cli import cli
 from edgemoe.config import Budget
 from routers import HARMFUL_PROMPT
@@ -121,3 +121,19 @@ def test_a_budget_and_a_number_of_prompts_set_the_price(router_file: Path, tmp_p
             assert {d.rule for d in decisions} == {"feedback"}
             assert least <= sum(d.route == "cloud" for d in decisions[60:]) <= most
             assert "worth the price" in decisions[-1].reason
+
+
+def test_connections_are_closed_where_nothing_can_be_saved(router_file: Path, tmp_path: Path, server: Server) -> None:
+    options: dict[str, Any] = {"threshold": 0.0, "budget": Budget(1000.0), "prompts_per_day": 10.0}
+    lock = tmp_path / "feedback.msgpack.lock"
+    with assistant(router_file, tmp_path, endpoint(server), **options) as here:
+        judge(here, HARD, good=True)
+        "".join(here.reply(HARD, **SHORT))  # which is to be saved
+        big = here.decider.clouds["big"]
+        assert big._connections is not None
+        lock.unlink()
+        lock.mkdir()
+        with pytest.raises(WriteError, match="lock cannot be made"):
+            here.close()
+        assert big._connections is None
+        lock.rmdir()

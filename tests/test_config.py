@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from edgemoe import ConfigError
+from edgemoe.assistant.confidence import USUAL
+from edgemoe.cloud import Endpoint
 from edgemoe.config import (
     PERSONAL_DATA,
     Budget,
+    CloudModel,
     Config,
+    LocalModel,
+    Rule,
     Weights,
     config_path,
     load_config,
@@ -21,6 +28,11 @@ from edgemoe.config import (
 )
 from edgemoe.config.template import TEMPLATE
 from edgemoe.routing.privacy import KINDS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FULL = """\
 private = false
@@ -149,6 +161,70 @@ def test_the_template_is_commented_and_right(tmp_path: Path) -> None:
     for name in ("threshold", "unsafe_threshold", "refusal", "escalate", "confidence", "verify", "answer_tokens"):
         assert getattr(found, name) == getattr(defaults, name), name
     assert (found.weights, found.personal_data, found.memory) == (defaults.weights, KINDS, "auto")
+
+
+def test_the_template_has_every_setting(tmp_path: Path) -> None:
+    """With its default, unless it is none or an example is worth more."""
+    for name in ("model.gguf", "router.onnx", "tool.onnx"):
+        (tmp_path / name).touch()
+    found = tomllib.loads(re.sub(r"^# (?=[a-z_]+ = |\[)", "", TEMPLATE, flags=re.MULTILINE))
+    tables = {
+        Config: {key for key in found if key != "rule"} | {"rules"},
+        Weights: set(found["weights"]),
+        LocalModel: set(found["local"]["small"]),
+        CloudModel: set(found["cloud"]["big"]) - {f.name for f in fields(Endpoint)},
+        Endpoint: set(found["cloud"]["big"]) - ({f.name for f in fields(CloudModel)}),
+        Rule: set(found["rule"][0]),
+    }
+    chosen = {Config: {"path"}, LocalModel: {"name"}, CloudModel: {"name", "endpoint"}, Endpoint: {"name"}}
+    for record, shown in tables.items():
+        assert shown == {f.name for f in fields(record)} - chosen.get(record, set()), record.__name__
+    endpoint = Endpoint("big", "https://example.com/v1", "m")
+    timeouts = ("connect_timeout", "first_token_timeout", "stall_timeout", "total_timeout")
+    for name in (*timeouts, "slowest", "retries", "plain_http"):
+        assert found["cloud"]["big"][name] == getattr(endpoint, name), name
+    for name in ("ability", "latency", "trust"):
+        assert found["cloud"]["big"][name] == getattr(CloudModel("big", endpoint), name), name
+    assert found["local"]["small"]["latency"] == LocalModel("small").latency
+    assert tuple(found["local"]["small"]["confidence"]) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds", "not_held"),
+    [
+        ("> 0.5", (0.5000001, 1.0), (0.5, 0.0)),
+        (">= 0.5", (0.5, 1.0), (0.4999999, 0.0)),
+        ("< 0.5", (0.4999999, 0.0), (0.5, 1.0)),
+        ("<= 0.5", (0.5, 0.0), (0.5000001, 1.0)),
+        ("> 0", (1e-300, 1.0), (0.0,)),
+        ("< 1", (0.9999999, 0.0), (1.0,)),
+        ("< 0", (), (0.0, 1.0)),
+        ("> 1", (), (0.0, 1.0)),
+    ],
+)
+def test_a_limit_belongs_to_a_condition_where_it_says_so(
+    tmp_path: Path, condition: str, holds: tuple[float, ...], not_held: tuple[float, ...]
+) -> None:
+    rule = f'[[rule]]\nwhen = {{ strong = "{condition}" }}\nthen = "local"\n'
+    found = load_config(written(tmp_path, rule)).rules[0].when["strong"]
+    assert [found.holds(None, {"yes": score}) for score in holds + not_held] == [True] * len(holds) + [False] * len(
+        not_held
+    )
+
+
+def test_an_empty_variable_names_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("EDGEMOE_CONFIG", "")
+    assert load_config() == Config()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbfprivate = true\r\n")
+    assert load_config(path).private
+    path.write_bytes(b"\xef\xbb\xbfprivat = true\r\n")
+    with pytest.raises(ConfigError, match="line 1: the configuration has no key 'privat'"):
+        load_config(path)
 
 
 WRONG = {

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgemoe import EdgeMoEError, ReadError
+from edgemoe import EdgeMoEError, ReadError, WriteError
 from edgemoe.cli import cli
+from edgemoe.config import Config
 from edgemoe.routing.export import to_onnx
 from edgemoe.routing.feedback import Bandit, price_of
 from edgemoe.routing.feedback_state import SIZE
+from edgemoe.routing.learner import Learner
 from edgemoe.routing.regression import MOST_ROUTES, Regression
 from edgemoe.routing.router import Router
 from edgemoe.routing.rows import Row
@@ -172,6 +174,23 @@ def test_processes_add_to_what_others_learned(tmp_path: Path, router: Router) ->
     other.save()
     other.save()
     assert other.ratings == Bandit.load(tmp_path / "state", router).ratings == 7
+
+
+def test_a_rating_that_cannot_be_saved_is_not_learned(tmp_path: Path, router: Router) -> None:
+    state, lock = tmp_path / "feedback.msgpack", tmp_path / "feedback.msgpack.lock"
+    learner = Learner(Config(state=tmp_path), router)
+    learner.rate("the soup", 0.5, "local", good=True)
+    before = learner.strong("the soup", 0.5)
+    lock.unlink()
+    lock.mkdir()
+    for _ in range(3):
+        with pytest.raises(WriteError, match="lock cannot be made"):
+            learner.rate("the soup", 0.5, "local", good=False)
+        assert learner.strong("the soup", 0.5) == before
+    learner.save()  # there is nothing to save
+    lock.rmdir()
+    assert learner.rate("the soup", 0.5, "local", good=False) == 2
+    assert Bandit.load(state, router).ratings == 2
 
 
 def test_the_largest_file(tmp_path: Path, router: Router) -> None:

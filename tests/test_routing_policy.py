@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -16,7 +17,8 @@ from edgemoe import ConfigError, Router
 from edgemoe.cli import cli
 from edgemoe.cloud import Endpoint, Ledger
 from edgemoe.config import Budget, CloudModel, Condition, Config, LocalModel, Rule, Weights
-from edgemoe.routing.decider import Decider, last_prompt, text_of
+from edgemoe.routing.decider import Decider
+from edgemoe.routing.messages import last_prompt, text_of
 from edgemoe.routing.policy import Decision, Facts, decide, escalation, local_model
 from routers import EASY_CODE, EASY_STORY, HARD, HARD_CODE, HARD_STORY, HARMFUL_PROMPT, write_router
 
@@ -245,6 +247,22 @@ def test_personal_data_anywhere_in_the_conversation_counts(router_file: Path, tm
     assert (
         decider.decide([{"role": "user", "content": [{"type": "text", "text": HARD_STORY}, picture]}]).route == "cloud"
     )
+
+
+def test_a_router_decides_by_the_configuration_of_this_call(
+    router_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text(
+        'private = true\n[cloud.big]\nbase_url = "https://example.com/v1"\nmodel = "m"\n'
+    )
+    monkeypatch.setenv("EDGEMOE_CONFIG", str(tmp_path / "own.toml"))
+    router, given = Router(router_file), settings(router_file, tmp_path, cloud())
+    for _ in range(2):
+        assert router.decide(HARD_STORY).rule == "private"
+        assert router.decide(HARD_STORY, given).route == "cloud"
+        for threshold in np.linspace(0, 1, 20):
+            assert router.decide(HARD_STORY, dataclasses.replace(given, threshold=threshold)).private is False
+    assert len(router._deciders) < 20
 
 
 def test_keys_and_money_are_looked_at(router_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -13,11 +14,16 @@ from click.testing import CliRunner, Result
 
 from edgemoe import ConfigError, EdgeMoEError, Router
 from edgemoe.cli import cli
-from edgemoe.config import load_config, store_threshold
+from edgemoe.cloud import Endpoint
+from edgemoe.config import CloudModel, Config, LocalModel, load_config, store_threshold
 from edgemoe.config.template import TEMPLATE
 from edgemoe.default_model import prompts_path
+from edgemoe.routing.decider import Decider
+from edgemoe.routing.learner import Learner
 from edgemoe.routing.local_or_cloud import Answered, Comparison, auc, recovered, summary
-from edgemoe.routing.threshold import Prices, for_cost, for_share
+from edgemoe.routing.policy import Facts, decide
+from edgemoe.routing.threshold import for_cost, for_share, priced, weighed
+from routers import EASY_STORY
 
 
 def run(*arguments: object) -> Result:
@@ -65,7 +71,41 @@ def test_a_budget_is_kept_to_and_used(allowed: float) -> None:
 
 
 def test_a_price_is_that_of_prompt_and_answer() -> None:
-    assert Prices(2.0, 10.0, 300).of("x" * 4000) == pytest.approx((1000 * 2 + 300 * 10) / 1e6)
+    settings = priced(Config(), 2.0, 10.0)
+    _, [cost, more] = weighed(settings, Router(), ["x" * 4000, "x" * 8000])
+    assert cost == pytest.approx((1000 * 2 + 300 * 10) / 1e6, rel=0.01)
+    assert more - cost == pytest.approx(1000 * 2 / 1e6)
+    twice = CloudModel("big", Endpoint("big", "https://example.com/v1", "m", input_price=4.0, output_price=20.0))
+    assert weighed(Config(cloud={"big": twice}, private=True), Router(), ["x" * 4000])[1] == [pytest.approx(2 * cost)]
+    assert weighed(priced(Config(cloud={"big": twice}), 2.0, 10.0), Router(), ["x" * 4000])[1] == [cost]
+
+
+@pytest.mark.parametrize("ability", [0.0, 0.3, 0.5, 0.9])
+def test_the_policy_sends_the_share_that_was_calibrated(tmp_path: Path, ability: float) -> None:
+    """Whatever the local models are able to, each in its domain."""
+    router = Router()
+    texts = [json.loads(line)["text"] for line in prompts_path().read_text().splitlines()][:300]
+    local = {
+        "small": LocalModel("small", ability=ability),
+        "coder": LocalModel("coder", ability=0.7, domains=("code",)),
+    }
+    settings = priced(Config(local=local, state=tmp_path), 1.0, 2.0)
+    found = for_share(weighed(settings, router, texts)[0], 0.2)
+    chosen = dataclasses.replace(settings, threshold=found.value, unsafe_threshold=1.0)
+    classified = map(router.classify, texts)
+    routes = [decide(chosen, Facts(of.choices, of.scores)).route for of in classified]
+    assert routes.count("cloud") / 300 == found.share == pytest.approx(0.2, abs=0.01)
+
+
+def test_what_feedback_taught_is_calibrated_with(router_file: Path, tmp_path: Path) -> None:
+    settings = priced(Config(state=tmp_path, router=router_file), 1.0, 2.0)
+    router = Router(router_file)
+    [before], _ = weighed(settings, router, [EASY_STORY])
+    learner = Learner(settings, router)
+    for _ in range(5):
+        learner.rate(EASY_STORY, before, "local", good=False)
+    [after], _ = weighed(settings, router, [EASY_STORY])
+    assert after == Decider(settings, router).facts(EASY_STORY).strong != before
 
 
 # The command
@@ -96,6 +136,25 @@ def test_a_budget_of_own_prompts(tmp_path: Path) -> None:
     assert shown.stdout.splitlines()[-1] == f"threshold = {found['value']}"
 
 
+def test_a_budget_alone_where_the_configuration_has_the_rest(tmp_path: Path) -> None:
+    own = tmp_path / "config.toml"
+    endpoint = '[cloud.big]\nbase_url = "https://example.com/v1"\nmodel = "m"\n'
+    prices = "input_price = 2.5\noutput_price = 20.0\n"
+    own.write_text(f"prompts_per_day = 1000\nanswer_tokens = 200\n{endpoint}{prices}")
+    asked = ("calibrate", "--config", own, "--json", "--budget", "1.50/day")
+    done = run(*asked)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert 1.4 < found["cost a day"] <= 1.5
+    own.write_text(endpoint)
+    refused = run(*asked)
+    assert "output_price of a [cloud] model and prompts_per_day in the configuration" in " ".join(
+        refused.output.replace("│", " ").split()
+    )
+    options = ("--input-price", 2.5, "--output-price", 20, "--prompts-per-day", 1000, "--answer-tokens", 200)
+    assert json.loads(run(*asked, *options).stdout) == found
+
+
 def test_a_threshold_is_written_into_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     done = run("calibrate", "--cloud-share", 0.2, "--config", path, "--write", "--json")
@@ -117,6 +176,8 @@ def test_a_threshold_is_written_into_the_configuration(tmp_path: Path) -> None:
         ("# threshold = 0.5\nthreshold = 0.7\n", "# threshold = 0.5\nthreshold = 0.25\n"),
         ("[weights]\nprice = 1.0\n", "threshold = 0.25\n[weights]\nprice = 1.0\n"),
         ("", "threshold = 0.25\n"),
+        ("\ufeffthreshold = 0.7\r\n", "\ufeffthreshold = 0.25\r\n"),
+        ("\ufeffprivate = true\n", "\ufeffthreshold = 0.25\nprivate = true\n"),
     ],
 )
 def test_only_the_threshold_changes(tmp_path: Path, written: str, expected: str) -> None:

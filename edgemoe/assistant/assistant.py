@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +18,8 @@ from edgemoe.config import Config, load_config
 from edgemoe.config.settings import CLOUD, LOCAL, REFUSE
 from edgemoe.conversation import Message
 from edgemoe.errors import EdgeMoEError
-from edgemoe.routing.decider import Decider, messages_of
+from edgemoe.routing.decider import Decider
+from edgemoe.routing.messages import messages_of
 from edgemoe.routing.policy import Decision
 from edgemoe.routing.router import Router
 
@@ -125,11 +127,16 @@ class Assistant:
         return f"{lesson.ratings} rated; the probability that this needs a strong model goes from {moved}"
 
     def close(self) -> None:
-        """Unloads the models, closes connections, and saves what feedback needs."""
-        self.models.close()
-        self.decider.learner.save()
-        for cloud in self.decider.clouds.values():
-            cloud.close()
+        """Unloads the models, saves what feedback needs, and closes connections: each of them, also where one fails.
+
+        Raises:
+            WriteError, ReadError: when what feedback needs cannot be saved.
+        """
+        with ExitStack() as last:
+            for cloud in self.decider.clouds.values():
+                last.callback(cloud.close)
+            last.callback(self.decider.learner.save)
+            last.callback(self.models.close)
 
     def __enter__(self) -> Assistant:
         return self

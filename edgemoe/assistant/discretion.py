@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 
-from edgemoe.routing.decider import Message, text_of
+from edgemoe.routing.messages import Message, text_of
 
 
 class PrivateConversations:

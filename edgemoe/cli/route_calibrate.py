@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,29 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("prompts", nargs=-1, type=_FILE)
 @click.option("--cloud-share", type=click.FloatRange(0, 1), metavar="SHARE", help="Send this share to the cloud: 0.2.")
 @click.option("--budget", metavar="MONEY/UNIT", help="Spend at most this: 1.50/day, 10/week, 30/month.")
-@click.option("--prompts-per-day", type=click.FloatRange(min=0, min_open=True), metavar="N", help="For --budget.")
+@click.option(
+    "--prompts-per-day",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="For --budget.  [default: the configuration's]",
+)
 @click.option(
     "--input-price",
     type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
     metavar="PRICE",
-    help="Of a million tokens of prompts.",
+    help="Of a million tokens of prompts.  [default: the configuration's]",
 )
 @click.option(
     "--output-price",
     type=click.FloatRange(min=0),
     metavar="PRICE",
-    help="Of a million tokens of answers; for --budget.",
+    help="Of a million tokens of answers; for --budget.  [default: the configuration's]",
 )
 @click.option(
     "--answer-tokens",
     type=click.IntRange(min=1),
     metavar="N",
-    default=300,
-    show_default=True,
-    help="How long an answer is taken to be.",
+    help="How long an answer is taken to be.  [default: the configuration's]",
 )
 @click.option("--router", type=_FILE, help="A router.  [default: the configuration's]")
 @options.config
@@ -49,9 +50,9 @@ def calibrate(
     cloud_share: float | None,
     budget: str | None,
     prompts_per_day: float | None,
-    input_price: float,
+    input_price: float | None,
     output_price: float | None,
-    answer_tokens: int,
+    answer_tokens: int | None,
     router: Path | None,
     config: Path | None,
     write: bool,
@@ -60,8 +61,9 @@ def calibrate(
     """Find the threshold that sends a share of prompts to the cloud, or as many as a budget pays for.
 
     PROMPTS are your own, JSON lines with "text"; without them, prompts that come with edgemoe stand in for them. What
-    is printed last is a line for the configuration, which --write puts there. Prompts that need a strong model at
-    least as probably as the threshold says go to the cloud, if privacy and rules let them.
+    is printed last is a line for the configuration, which --write puts there. Prompts that need more than the local
+    model at least as probably as the threshold says go to the cloud, if privacy and rules let them. The models, their
+    "ability" and prices are the configuration's.
 
     \b
     Examples: edgemoe route calibrate --cloud-share 0.2
@@ -71,23 +73,30 @@ def calibrate(
     from edgemoe.default_model import prompts_path
     from edgemoe.routing.router import Router
     from edgemoe.routing.rows import read_rows
-    from edgemoe.routing.threshold import Prices, for_cost, for_share, probabilities
+    from edgemoe.routing.threshold import for_cost, for_share, priced, weighed
 
     if (cloud_share is None) == (budget is None):
         raise click.UsageError("give one of --cloud-share and --budget")
-    if budget is not None and (not output_price or prompts_per_day is None):
-        raise click.UsageError("--budget needs --output-price (of a million tokens) and --prompts-per-day")
     money = _a_day(budget) if budget is not None else None
+    settings = load_config(config)
+    per_day = prompts_per_day or settings.prompts_per_day
+    settings = priced(settings, input_price, output_price)
+    settings = replace(settings, answer_tokens=answer_tokens or settings.answer_tokens)
+    free = not any(model.endpoint.output_price for model in settings.cloud.values())
+    if money is not None and (free or per_day is None):
+        raise click.UsageError(
+            "--budget needs --output-price (of a million tokens) and --prompts-per-day, or output_price of a [cloud] "
+            "model and prompts_per_day in the configuration"
+        )
     texts = [row.text for row in read_rows(prompts or (prompts_path(),), "label")]
-    scores = probabilities(Router(router or load_config(config).router), texts)
-    costs = list(map(Prices(input_price, output_price or 0.0, answer_tokens).of, texts))
+    scores, costs = weighed(settings, Router(router or settings.router), texts)
     if money is None:
         found = for_share(scores, cloud_share or 0.0, costs)
     else:
-        found = for_cost(scores, costs, money / (prompts_per_day or 1.0))
+        found = for_cost(scores, costs, money / (per_day or 1.0))
     values: dict[str, Any] = asdict(found)
-    if prompts_per_day is not None:
-        values["cost a day"] = found.cost * prompts_per_day
+    if per_day is not None:
+        values["cost a day"] = found.cost * per_day
     if write:
         path = config or config_path()
         store_threshold(path, found.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -49,7 +50,7 @@ def load_config(path: str | os.PathLike[str] | None = None) -> Config:
         ConfigError: for a file that cannot be read, an unknown key, or a value that cannot be used.
     """
     file = Path(path) if path is not None else config_path()
-    named = path is not None or f"{PREFIX}CONFIG" in os.environ
+    named = path is not None or bool(os.environ.get(f"{PREFIX}CONFIG"))
     written = _read(file, must_exist=named)
     values = _parse(written or "", file)
     variables = _override(values, os.environ)
@@ -59,7 +60,7 @@ def load_config(path: str | os.PathLike[str] | None = None) -> Config:
 
 def _read(path: Path, *, must_exist: bool) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark at the start
     except FileNotFoundError:
         if not must_exist:
             return None
@@ -306,8 +307,10 @@ def _rules(top: Table, local: Mapping[str, Target], cloud: Mapping[str, Target])
 
 def _condition(value: Any) -> Condition:
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(>=|<=|>|<)\s*([01](?:\.\d+)?|\.\d+)\s*", value)):
-        limit = _ONE(float(match[2]))
-        return Condition(least=limit) if match[1][0] == ">" else Condition(most=limit)
+        sign, limit = match[1], _ONE(float(match[2]))
+        if len(sign) == 1:  # the limit itself is not meant
+            limit = math.nextafter(limit, math.inf if sign == ">" else -math.inf)
+        return Condition(least=limit) if sign[0] == ">" else Condition(most=limit)
     if isinstance(value, (str, list)) and value and not str(value).lstrip().startswith(("<", ">")):
         return Condition(labels=texts()(value))
     raise ValueError('a label, a list of labels, or a probability such as ">= 0.7"')

@@ -31,7 +31,7 @@ def store_threshold(path: Path, value: float) -> None:
     if exists:
         load_config(path)
     try:
-        written = path.read_bytes().decode() if exists else TEMPLATE
+        mark, written = _text(path.read_bytes()) if exists else ("", TEMPLATE)
     except OSError as error:
         raise WriteError(f"{path} cannot be read: {error.strerror}") from error
     changed = _with_threshold(written, value)
@@ -39,7 +39,14 @@ def store_threshold(path: Path, value: float) -> None:
         raise ConfigError(
             f"{path} is written in a way that cannot be changed safely: write threshold = {value} yourself"
         )
-    replace_file(path, changed.encode())
+    replace_file(path, (mark + changed).encode())
+
+
+def _text(data: bytes) -> tuple[str, str]:
+    """The byte order mark that some editors put at the start, and the text behind it."""
+    text = data.decode()
+    mark = text[:1] if text.startswith("\ufeff") else ""
+    return mark, text.removeprefix(mark)
 
 
 def _with_threshold(written: str, value: float) -> str:

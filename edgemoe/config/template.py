@@ -42,9 +42,12 @@ TEMPLATE = f'''\
 # path = "model.gguf"            # default: the small model that comes with edgemoe
 # memory = "4GiB"                # default: all of it, so that no other model is loaded at the same time
 # quality = "exact"
-# ctx = 4096
+# ctx = 4096                     # tokens; default: as trained, or as fits
+# threads = 4                    # default: the machine's cores
 # domains = ["code", "maths"]    # it is the expert for these; default: for anything
 # ability = 0.5                  # how good its answers to hard prompts are, 0 to 1
+# latency = 1.0                  # seconds to its first token, for the weights
+# confidence = [2.0, 1.0, -0.5]  # what "edgemoe route confidence" has measured; these are for any model
 # system = "You are a helpful assistant."
 # sampling = {{ temperature = 0.7, top_p = 0.95 }}
 
@@ -55,10 +58,21 @@ TEMPLATE = f'''\
 # model = "big-model"
 # key_variable = "EXAMPLE_API_KEY"   # the environment variable that has the key
 # keyring = "example"                # or where the system's keyring has it
-# input_price = 0.50             # for a million tokens
+# input_price = 0.50             # for a million tokens; default: 0
 # output_price = 1.50
+# domains = ["code", "maths"]
 # ability = 0.9
+# latency = 1.0
 # trust = 0.0                    # 1 for a server of your own
+# system = "You are a helpful assistant."
+# sampling = {{ temperature = 0.7, max_tokens = 1000 }}
+# connect_timeout = 10.0         # seconds for a connection
+# first_token_timeout = 60.0     # until the answer begins
+# stall_timeout = 30.0           # between two pieces of it
+# total_timeout = 900.0          # for all of it
+# slowest = 1.0                  # characters a second below which an answer is given up
+# retries = 2                    # when nothing had come yet
+# plain_http = false             # lets the key travel without TLS to another machine
 
 # Rules, the first that fits. They come after privacy and refusals, and before the threshold.
 
@@ -66,6 +80,7 @@ TEMPLATE = f'''\
 # name = "maths is for the big one"
 # when = {{ domain = ["maths", "code"], strong = ">= 0.3" }}
 # then = "cloud"                 # a model's name, "local", "cloud" or "refuse"
+# refusal = "Not here."          # with "refuse": in place of the one above
 '''
 
 

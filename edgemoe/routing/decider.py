@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -15,11 +14,10 @@ from edgemoe.errors import ConfigError, EdgeMoEError, ReadError
 from edgemoe.routing.explain import features_of
 from edgemoe.routing.heads import NONE, YES
 from edgemoe.routing.learner import Learner
+from edgemoe.routing.messages import Message, last_prompt, messages_of, sent_texts, texts_in
 from edgemoe.routing.policy import Decision, Facts, decide, escalation, needed
 from edgemoe.routing.privacy import find_personal_data
 from edgemoe.routing.router import Classification, Router
-
-Message = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,11 +67,15 @@ class Decider:
         max_tokens: int | None = None,
         beside: Any = None,
     ) -> Facts:
-        """What is known of a prompt. Personal data anywhere in the conversation, or `beside` it, counts."""
+        """What is known of a prompt. Personal data anywhere in the conversation, or `beside` it, counts.
+
+        Raises:
+            EdgeMoEError: for a conversation that is none.
+        """
         messages = messages_of(prompt)
         found = self.classify(last_prompt(messages))
         kinds = self.config.personal_data
-        texts = chain(map(text_of, messages), texts_in(beside))
+        texts = chain(*map(sent_texts, messages), texts_in(beside))
         personal = {one.kind for text in texts for one in find_personal_data(text, kinds)}
         stays = self.config.private or confidential or local_only or bool(personal)
         expected = self.config.answer_tokens
@@ -175,43 +177,3 @@ def _check_rule(rule: Rule, heads: Mapping[str, tuple[str, ...]]) -> None:
 def _instead(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     near = nearest(word, known)
     return f"did you mean {near}?" if near else f"there are {', '.join(known)}"
-
-
-def messages_of(prompt: str | Sequence[Message]) -> Sequence[Message]:
-    """A prompt alone is a conversation of one message."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-
-
-def last_prompt(messages: Sequence[Message]) -> str:
-    """The text that the user wrote last; empty if there is none."""
-    said = [message for message in messages if message.get("role") == "user"]
-    return text_of(said[-1]) if said else ""
-
-
-def text_of(message: Message) -> str:
-    """Everything in a message that is text: parts of the content, and arguments of tools."""
-    content = message.get("content")
-    others = {key: value for key, value in message.items() if key not in ("role", "content") and value}
-    texts = [content] if isinstance(content, str) else [_part(part) for part in content or ()]
-    return "\n".join([*texts, *([json.dumps(others, ensure_ascii=False, default=str)] if others else [])])
-
-
-def _part(part: Any) -> str:
-    """Of a content of several parts: all texts in it, also a picture's URL, but nothing in a picture or a file."""
-    if isinstance(part, Mapping) and "text" in part:
-        return "\n".join([str(part["text"]), *texts_in({k: v for k, v in part.items() if k != "text"})])
-    return "\n".join(texts_in(part))
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """All texts in a JSON value, but names of keys, kinds (`type`), and data of files (`data:` and `data`)."""
-    if isinstance(value, str):
-        if not value.startswith("data:"):
-            yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key not in ("type", "data", "file_data"):
-                yield from texts_in(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from texts_in(inner)

@@ -12,7 +12,7 @@ threshold that rises with what is spent, and needs to know how many prompts will
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Bandit:
         self.path = Path(path) if path is not None else None
         self._identity = _identity(router)
         self._knowledge = self._saved() or self._nothing()
-        self._news: list[Seen | Rated] = []
+        self._news: list[Seen] = []
 
     @classmethod
     def load(cls, path: str | Path, router: Router) -> Bandit:
@@ -110,30 +110,37 @@ class Bandit:
         scores = self.scores(embedding, prior_scores)
         bonuses = {route: _ALPHA * self._knowledge.regression.deviation(embedding, route) for route in scores}
         chosen = max(scores, key=lambda route: scores[route] + bonuses[route] - price * costs[route])
-        self._happened(Seen(embedding, dict(prior_scores), dict(costs), costs[chosen], budget))
+        seen = Seen(embedding, dict(prior_scores), dict(costs), costs[chosen], budget)
+        self._knowledge.apply(seen)
+        if self.path is not None:
+            self._news.append(seen)
         return Choice(chosen, scores, bonuses, price)
 
     def update(self, embedding: Vector, route: str, prior_score: float, reward: float) -> None:
-        """Learns that the answer of `route` was as good as `reward` (0 to 1) when its prior was `prior_score`."""
+        """Learns that the answer of `route` was as good as `reward` (0 to 1) when its prior was `prior_score`.
+
+        It is saved at once, with whatever else there is to save.
+
+        Raises:
+            WriteError, ReadError: as `save`; nothing is learned then.
+        """
         if not 0 <= reward <= 1:
             raise EdgeMoEError(f"a reward is from 0 (bad) to 1 (good), not {reward!r}")
-        self._happened(Rated(embedding, route, reward - prior_score))
+        rated = Rated(embedding, route, reward - prior_score)
+        if self.path is None:
+            self._knowledge.apply(rated)
+        else:
+            self._save(self.path, [*self._news, rated])
 
     def save(self) -> None:
-        """Writes what was learned, on top of what other processes have saved since it was loaded.
+        """Writes which prompts were decided, on top of what other processes have saved since it was loaded.
 
         Raises:
             WriteError: when the file cannot be written; nothing is lost then.
             ReadError: when what is there is damaged or another router's.
         """
-        if self.path is None or not self._news:
-            return
-        with locked(self.path):
-            latest = self._saved() or self._nothing()
-            for event in self._news:
-                latest.apply(event)
-            write_state(self.path, latest, self._identity)
-        self._knowledge, self._news = latest, []
+        if self.path is not None and self._news:
+            self._save(self.path, self._news)
 
     def reset(self) -> None:
         """Forgets everything, and removes the file."""
@@ -147,10 +154,13 @@ class Bandit:
     def _nothing(self) -> Knowledge:
         return Knowledge(*_scale(self.router))
 
-    def _happened(self, event: Seen | Rated) -> None:
-        self._knowledge.apply(event)
-        if self.path is not None:
-            self._news.append(event)
+    def _save(self, path: Path, events: Sequence[Seen | Rated]) -> None:
+        with locked(path):
+            latest = self._saved() or self._nothing()
+            for event in events:
+                latest.apply(event)
+            write_state(path, latest, self._identity)
+        self._knowledge, self._news = latest, []
 
     def _price(self, budget: float) -> float:
         window = self._knowledge.window

@@ -61,12 +61,11 @@ class Learner:
 
         Raises:
             ReadError: when what was learned before cannot be read.
-            WriteError: when it cannot be saved.
+            WriteError: when it cannot be saved; then nothing of it is learned, and it can be rated again.
         """
         with self._lock:
             bandit = self._load()
             bandit.update(bandit.embed(prompt), route, _priors(offline)[route], float(good))
-            bandit.save()
             return bandit.ratings
 
     def save(self) -> None:

@@ -25,6 +25,7 @@ DOMAIN, STRONG, UNSAFE = "domain", "strong", "unsafe"
 """Names of the heads that the shipped router has."""
 
 _LARGEST_FILE = 64 << 20
+_KEPT = 8  # deciders of one router
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Router:
         self._width = sum(len(head.labels) for head in self._heads)
         self._check_shapes()
         self._extractor = self.hashing.extractor()
-        self._decider: Decider | None = None
+        self._deciders: dict[int | None, Decider] = {}  # by the identity of the configuration; None: the user's
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
@@ -119,9 +120,13 @@ class Router:
         """
         from edgemoe.routing.decider import Decider
 
-        if self._decider is None or (config is not None and self._decider.config is not config):
-            self._decider = Decider(config, self)
-        return self._decider.decide(prompt, local_only=local_only)
+        key = None if config is None else id(config)  # a decider keeps its configuration, so that no other has its id
+        decider = self._deciders.get(key)
+        if decider is None:
+            decider = self._deciders[key] = Decider(config, self)
+            for other in [known for known in list(self._deciders) if known is not None][:-_KEPT]:
+                self._deciders.pop(other, None)
+        return decider.decide(prompt, local_only=local_only)
 
     def logits(self, prompt: str) -> list[float]:
         """Calibrated logits of all heads, one after the other; the same bits on every machine."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from edgemoe.cloud import Endpoint, estimated_usage
+from edgemoe.config import CloudModel, Config
+from edgemoe.config.settings import CLOUD
 from edgemoe.errors import EdgeMoEError
+from edgemoe.routing.learner import Learner
+from edgemoe.routing.messages import messages_of
+from edgemoe.routing.policy import Facts, escalation, needed
 from edgemoe.routing.router import STRONG, Router
-
-CHARACTERS_PER_TOKEN = 4
-"""Of English prompts, roughly; prices are guesses before the answer is there in any case."""
 
 
 @dataclass(frozen=True)
@@ -27,27 +31,41 @@ class Threshold:
     cost: float = 0.0
 
 
-@dataclass(frozen=True)
-class Prices:
-    """Of a million tokens; an answer is taken to have `answer_tokens`."""
-
-    input_price: float
-    output_price: float
-    answer_tokens: int
-
-    def of(self, prompt: str) -> float:
-        """What a strong model's answer to a prompt costs."""
-        tokens = len(prompt) / CHARACTERS_PER_TOKEN
-        return (tokens * self.input_price + self.answer_tokens * self.output_price) / 1e6
+def priced(config: Config, input_price: float | None, output_price: float | None) -> Config:
+    """With other prices for every endpoint, where they are not None; with an endpoint, where there is none."""
+    prices: dict[str, Any] = {"input_price": input_price, "output_price": output_price}
+    prices = {name: price for name, price in prices.items() if price is not None}
+    cloud = config.cloud or {CLOUD: CloudModel(CLOUD, Endpoint(CLOUD, "https://localhost", CLOUD))}
+    changed = {name: replace(m, endpoint=replace(m.endpoint, **prices)) for name, m in cloud.items()}
+    return replace(config, cloud=changed)
 
 
-def probabilities(router: Router, prompts: Sequence[str]) -> list[float]:
-    """That each prompt needs a strong model. Raises EdgeMoEError for a router that does not say so, and no prompts."""
+def weighed(config: Config, router: Router, prompts: Sequence[str]) -> tuple[list[float], list[float]]:
+    """For each prompt what the policy compares with the threshold, and what the answer of the best endpoint costs.
+
+    The first is the probability that more is needed than the local model that would answer (its `ability` counts), as
+    feedback has corrected it.
+
+    Raises:
+        EdgeMoEError: for a router that does not say what needs a strong model, and for no prompts.
+    """
     if STRONG not in router.labels:
         raise EdgeMoEError(f"{router.path} has no head {STRONG}, only {', '.join(router.labels)}: use another router")
     if not prompts:
         raise EdgeMoEError('there are no prompts to calibrate with: write {"text": ...} on each line')
-    return [router.classify(prompt).strong_probability or 0.0 for prompt in prompts]
+    config = replace(config, private=False)
+    learner = Learner(config, router)
+    scores, costs = [], []
+    for prompt in prompts:
+        found = router.classify(prompt)
+        tokens = estimated_usage(messages_of(prompt), "").prompt_tokens
+        facts = Facts(found.choices, found.scores, prompt_tokens=tokens, answer_tokens=config.answer_tokens)
+        score = needed(config, facts) or 0.0
+        learned = learner.strong(prompt, score) if config.cloud else None
+        scores.append(score if learned is None else learned)
+        instead = escalation(config, facts)
+        costs.append(instead.cost if instead else 0.0)
+    return scores, costs
 
 
 def for_share(scores: Sequence[float], share: float, costs: Sequence[float] | None = None) -> Threshold:
