@@ -18,7 +18,8 @@ from edgemoe.cloud import Usage
 from edgemoe.config import CloudModel, LocalModel, Target
 from edgemoe.conversation import Message, fit, render
 from edgemoe.errors import Cancelled, CloudError
-from edgemoe.routing.decider import Decider, last_prompt
+from edgemoe.routing.decider import Decider
+from edgemoe.routing.messages import last_prompt
 from edgemoe.routing.policy import Decision, Facts, escalation, local_model
 
 if TYPE_CHECKING:
