@@ -129,7 +129,7 @@ def test_load_that_comes_and_goes_does_not_make_it_oscillate(period: int, load: 
 @pytest.mark.parametrize("period", [50, 200, 600, 2000])
 def test_crowds_of_any_size_that_come_and_go_cost_little(period: int, cores: int, penalty: float) -> None:
     chance = random.Random(period)
-    crowds = [cliff(chance.randrange(cores), penalty, cores) for _ in range(50000 // period)]
+    crowds = [cliff(chance.randrange(cores), penalty, cores) for _ in range(50000 // period + 1)]
     pace = Pace(cores)
     threads = follow(pace, 50000, lambda i, n: crowds[i // period](i, n))
     assert changes(threads) < 120
