@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from edgemoe import machine
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import BudgetError
 from edgemoe.planning.limits import find_limits, typical_speed
@@ -25,6 +27,7 @@ from edgemoe.planning.surroundings import (
     filesystem_finding,
     folders_finding,
     proc_finding,
+    quota_finding,
     reads_past_cache,
 )
 
@@ -101,6 +104,61 @@ def test_one_core_of_a_cpuset_is_seen(prove_budget: ModuleType) -> None:
         done = control_groups.run_in([group], DOCTOR)
     assert done.returncode == 0, done.stderr
     assert finding(done.stdout, "processor")["value"].startswith("1 cores")
+
+
+QUOTA = "from edgemoe import machine as m; print(m.cpu_quota(), m.processors(), m.cores())"
+
+
+@ROOT
+def test_a_cpu_quota_is_seen(prove_budget: ModuleType) -> None:
+    import control_groups  # beside prove_budget
+
+    if lacking := control_groups.missing(control_groups.CPU):
+        pytest.skip(lacking)
+    with control_groups.quota_group(0.8) as group:
+        done = control_groups.run_in([group], [sys.executable, "-c", QUOTA])
+    assert done.returncode == 0, done.stderr
+    quota, threads, cores = done.stdout.split()
+    assert float(quota) == pytest.approx(0.8, rel=0.01)
+    assert int(threads) == 1
+    assert int(cores) == machine.cores()
+
+
+def limit_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str]) -> None:
+    """Files in place of /proc/self/cgroup and /sys/fs/cgroup."""
+    for name, text in {"proc/self/cgroup": groups, **{f"cgroup/{name}": text for name, text in files.items()}}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{text}\n")
+    monkeypatch.setattr(machine, "_PROC", folder / "proc")
+    monkeypatch.setattr(machine, "_CONTROL_GROUPS", folder / "cgroup")
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1.5),
+        ("0::/a/b", {"a/cpu.max": "150000 100000", "a/b/cpu.max": "20000 40000"}, 0.5),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/b/memory.max": "1"}, None),
+        ("3:cpu,cpuacct:/a", {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, None),
+        ("3:cpu,cpuacct:/hidden", {"cpu/cpu.cfs_quota_us": "25000", "cpu/cpu.cfs_period_us": "50000"}, 0.5),
+    ],
+)
+def test_quotas_of_groups_and_of_those_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: dict[str, str], quota: float | None
+) -> None:
+    limit_cpu(tmp_path, monkeypatch, groups, files)
+    assert machine.cpu_quota() == quota
+    assert machine.processors() == (machine.cores() if quota is None else min(machine.cores(), math.ceil(quota)))
+
+
+def test_a_quota_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_cpu(tmp_path, monkeypatch, "0::/a", {"a/cpu.max": "50000 100000"})
+    found = quota_finding()
+    assert found is not None
+    assert found.value.startswith("a container's limit of 0.5 cores' time, of ")
+    assert "--cpus" in found.advice
+    limit_cpu(tmp_path, monkeypatch, "0::/a", {"a/cpu.max": "max 100000"})
+    assert quota_finding() is None
 
 
 # Folders

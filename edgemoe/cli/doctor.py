@@ -93,6 +93,7 @@ def _examine(disk: Path) -> tuple[list[Finding], float | None]:
         "backend": _backend,
         "processor": _processor,
         "kernels": _kernels,
+        "CPU quota": surroundings.quota_finding,
         "memory": surroundings.memory_finding,
         "swap": surroundings.swap_finding,
         "/proc": surroundings.proc_finding,

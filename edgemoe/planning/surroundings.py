@@ -37,12 +37,20 @@ def memory_finding() -> Finding:
     if total < physical:
         limit = f"a container's limit of {format_size(total)}, of {format_size(physical)} in the machine; "
         value = limit + value.split(", ", 1)[1]
-        return Finding(
-            "memory", value, "raise the limit (docker run --memory, MemoryMax= of systemd) if others can spare it"
-        )
+        advice = "raise the limit (docker run --memory, MemoryMax= and MemoryHigh= of systemd) if others can spare it"
+        return Finding("memory", value, advice)
     if free < total // 2:
         return Finding("memory", value, "other programs hold more than half of it: end some, and models get it")
     return Finding("memory", value)
+
+
+def quota_finding() -> Finding | None:
+    """A container's share of the cores' time; None where there is no such limit, or it grants them all."""
+    quota, cores = machine.cpu_quota(), machine.cores()
+    if quota is None or quota >= cores:
+        return None
+    value = f"a container's limit of {quota:.3g} cores' time, of {cores} cores: {machine.processors()} threads compute"
+    return Finding("CPU quota", value, "raise it (docker run --cpus, CPUQuota= of systemd) if others can spare it")
 
 
 def swap_finding() -> Finding:
