@@ -19,6 +19,7 @@ import pytest
 from edgemoe import machine
 from edgemoe.default_model import default_model_path
 from edgemoe.errors import BudgetError
+from edgemoe.experts.library import SUPPORTED_VERSIONS
 from edgemoe.planning.limits import find_limits, typical_speed
 from edgemoe.planning.machines import GIB, MACHINES
 from edgemoe.planning.surroundings import (
@@ -34,6 +35,7 @@ from edgemoe.planning.surroundings import (
 MIB = 1 << 20
 MODEL = str(default_model_path())
 DOCTOR = [sys.executable, "-m", "edgemoe", "doctor", "--json", MODEL]
+VERSION = SUPPORTED_VERSIONS[-1]
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -83,6 +85,35 @@ def test_missing_features_are_named() -> None:
     assert "avx2 and fma missing" in features_finding(["sse4"], "x86_64").advice
     assert features_finding(["avx2", "fma"], "AMD64").advice == ""
     assert "neon missing" in features_finding([], "aarch64").advice
+
+
+PI_4, PI_5 = ["neon"], ["neon", "dotprod", "fp16"]
+
+
+def test_a_processor_that_released_wheels_do_not_run_on_has_to_compile() -> None:
+    advice = features_finding(PI_4, "aarch64").advice
+    assert advice.startswith("dotprod and fp16 missing: a release's wheel of llama-cpp-python cannot run here; compile")
+    assert f"pip install --force-reinstall --no-deps --no-binary llama-cpp-python llama-cpp-python=={VERSION}" in advice
+    assert "scalar" not in advice
+    assert features_finding(PI_5, "aarch64").advice == ""
+    assert features_finding([*PI_5, "i8mm"], "arm64").advice == ""
+
+
+def test_a_library_for_another_processor_is_told(tmp_path: Path) -> None:
+    """It dies as soon as it is loaded; doctor goes on without it."""
+    (tmp_path / "llama_cpp").mkdir()
+    dies = "import os, signal\n\nos.kill(os.getpid(), signal.SIGILL)\n"
+    (tmp_path / "llama_cpp/__init__.py").write_text(dies)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(DOCTOR, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    backend = finding(done.stdout, "backend")
+    assert not backend["ok"]
+    assert "compiled for another processor" in backend["value"]
+    assert "--no-binary llama-cpp-python" in backend["advice"]
+    assert "cores" in finding(done.stdout, "processor")["value"]
+    assert "MB/s" in finding(done.stdout, "disk")["value"]
+    assert json.loads(done.stdout)["limits"] == []
 
 
 def test_a_container_s_limit_is_seen(prove_budget: ModuleType) -> None:
