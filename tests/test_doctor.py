@@ -214,6 +214,38 @@ def test_folders_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@ROOT
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv")
+def test_a_home_that_may_not_be_entered_says_what_to_set(tmp_path: Path) -> None:
+    """Another user's, without root's right to read anything."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, 65534, 65534)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    environment |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    if run("-c", f"import os; os.listdir({str(home)!r})").returncode == 0:
+        pytest.skip("setpriv takes no rights away here")
+    code = "from edgemoe.planning.surroundings import folders_finding as f; print(f().ok, f().value, f().advice)"
+    found = run("-c", code).stdout
+    assert found.startswith(
+        "True not kept, because they cannot be written: measured speeds, history and sessions, names"
+    )
+    assert "set XDG_CACHE_HOME, XDG_STATE_HOME, XDG_DATA_HOME to" in found
+    listed = run("-m", "edgemoe", "list")
+    assert listed.returncode != 0
+    assert listed.stderr.startswith(
+        f"edgemoe: {home}/.local/share/edgemoe/models.json cannot be read: Permission denied"
+    )
+    assert "set XDG_DATA_HOME to a folder that you may use" in listed.stderr
+    settings = run("-c", "from edgemoe.config import load_config; load_config()").stderr
+    assert "set XDG_CONFIG_HOME to a folder that you may use" in settings
+
+
 def test_folders_that_can_be_written_are_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "not" / "yet"))

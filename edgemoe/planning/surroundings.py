@@ -145,9 +145,9 @@ def folders_finding() -> Finding:
 
 def _can_write(folder: Path) -> bool:
     """Whether it can be written, or be made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while not folder.exists() and folder != folder.parent:  # raises where a folder above may not be entered
+            folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
