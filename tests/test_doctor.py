@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 
 from edgemoe import machine
@@ -30,6 +31,7 @@ from edgemoe.planning.surroundings import (
     proc_finding,
     quota_finding,
     reads_past_cache,
+    swap_finding,
 )
 
 MIB = 1 << 20
@@ -190,6 +192,14 @@ def test_a_quota_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "--cpus" in found.advice
     limit_cpu(tmp_path, monkeypatch, "0::/a", {"a/cpu.max": "max 100000"})
     assert quota_finding() is None
+
+
+def test_no_swap_on_a_mac_is_no_threat() -> None:
+    """It makes swap files when it needs them."""
+    if psutil.swap_memory().total:
+        pytest.skip("this machine has swap")
+    assert "killed" in swap_finding("linux").value
+    assert "killed" not in swap_finding("darwin").value
 
 
 # Folders

@@ -64,13 +64,15 @@ def quota_finding() -> Finding | None:
     return Finding("CPU quota", value, "raise it (docker run --cpus, CPUQuota= of systemd) if others can spare it")
 
 
-def swap_finding() -> Finding:
-    """Swap that is in use means that memory is short; edgemoe itself never needs it."""
+def swap_finding(system: str = sys.platform) -> Finding:
+    """Swap that is in use means that memory is short; edgemoe itself never needs it. `system` is as in sys.platform."""
     try:
         swap = psutil.swap_memory()
     except (OSError, RuntimeError):
         return Finding("swap", "the system does not tell")
     if not swap.total:
+        if system == "darwin":
+            return Finding("swap", "none in use: the system makes swap files when it needs them")
         return Finding("swap", "none: what exceeds the memory is killed; --memory keeps edgemoe below")
     value = f"{format_size(swap.used)} of {format_size(swap.total)} in use"
     if swap.used > swap.total // 4 and swap.used > machine.total_memory() // 16:
