@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import psutil
@@ -75,7 +76,8 @@ def held_memory() -> int:
         from edgemoe import _native
 
         return _native.held_memory() or rss()
-    return sum(int(size) for size in re.findall(r"^(?:RssAnon|RssShmem|VmSwap):\s*(\d+) kB", text, re.MULTILINE)) * 1024
+    sizes = re.findall(r"^(?:RssAnon|RssShmem|VmSwap):\s*(\d+) kB", text, re.MULTILINE)
+    return sum(map(int, sizes)) * 1024 if sizes else rss()  # gVisor's /proc has none of them
 
 
 def peak_rss() -> int:
@@ -92,6 +94,18 @@ def peak_rss() -> int:
 
 
 def processors() -> int:
+    """Cores that this process may run on, or as many as a container's quota keeps busy when those are fewer."""
+    quota = cpu_quota()
+    return cores() if quota is None else max(1, min(cores(), ceil(quota)))
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that the process's control groups grant it; None without a limit."""
+    granted = [quota for group in _groups("cpu") if (quota := group.cpu_quota) is not None]
+    return min(granted, default=None)
+
+
+def cores() -> int:
     """Cores that this process may run on; hardware threads of one core count once."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -111,23 +125,37 @@ def return_free_memory() -> None:
 
 @dataclass(frozen=True)
 class _Group:
-    """A memory control group, version 1 or 2."""
+    """A control group, version 1 or 2."""
 
     folder: Path
     version: int
 
+    def words(self, name: str) -> list[str]:
+        """Of a file; none where it cannot be read."""
+        try:
+            return (self.folder / name).read_text().split()
+        except OSError:
+            return []
+
     def number(self, one: str, two: str) -> int | None:
         """What the file says that has this name in version 1 or 2; None where there is no number."""
-        try:
-            text = (self.folder / (one if self.version == 1 else two)).read_text().strip()
-        except OSError:
-            return None
-        return int(text) if text.isdigit() else None
+        words = self.words(one if self.version == 1 else two)
+        return int(words[0]) if words and words[0].isdigit() else None
 
     @property
     def limit(self) -> int:
-        limit = self.number("memory.limit_in_bytes", "memory.max")
-        return _NO_LIMIT if limit is None else min(limit, _NO_LIMIT)
+        """Bytes above which processes are killed, or (version 2) made to wait."""
+        limits = [self.number("memory.limit_in_bytes", name) for name in ("memory.max", "memory.high")]
+        return min([_NO_LIMIT, *(limit for limit in limits if limit is not None)])
+
+    @property
+    def cpu_quota(self) -> float | None:
+        """Seconds of computing in each second; None without a limit ("max" or -1)."""
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if self.version == 1 else ("cpu.max",)
+        words = [word for name in names for word in self.words(name)]
+        if len(words) != 2 or not all(word.isdigit() and int(word) for word in words):
+            return None
+        return int(words[0]) / int(words[1])
 
     def available(self) -> int:
         """Bytes below the limit, the page cache counted as free, as the system's own figure does."""
@@ -143,8 +171,8 @@ class _Group:
         return self.limit - usage + cached
 
 
-def _groups() -> Iterator[_Group]:
-    """The memory control groups that this process is in, with those above them."""
+def _groups(controller: str = "memory") -> Iterator[_Group]:
+    """The control groups for `controller` that this process is in, with those above them."""
     try:
         lines = (_PROC / "self/cgroup").read_text().splitlines()
     except OSError:
@@ -153,8 +181,8 @@ def _groups() -> Iterator[_Group]:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             base, version = _CONTROL_GROUPS, 2
-        elif "memory" in controllers.split(","):
-            base, version = _CONTROL_GROUPS / "memory", 1
+        elif controller in controllers.split(","):
+            base, version = _CONTROL_GROUPS / controller, 1  # where there is "cpu,cpuacct", this leads to it
         else:
             continue
         folder = base / path.lstrip("/")

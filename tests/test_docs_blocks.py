@@ -29,6 +29,7 @@ MEASURED = "a command on large files, or that takes hours: its program has to kn
 
 TEXTS = {
     ("README.md", "MIT License"): LICENCE,
+    ("README.md", "pip install edgemoe"): RELEASE,
     ("benchmarking.md", "python tools/compare_limits.py"): MEASURED,
     ("benchmarks.md", "tools/compare_limits.py"): MEASURED,
     ("benchmarks.md", "tools/small_machine.py"): MEASURED,

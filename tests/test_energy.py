@@ -115,6 +115,36 @@ def test_the_sensor_of_the_whole_board_counts_alone(tmp_path: Path) -> None:
     assert idle_watts(sources, 0.1) == pytest.approx(5.0, rel=0.05)
 
 
+def test_what_goes_into_a_power_supply_does_not_count_again_when_it_comes_out(tmp_path: Path) -> None:
+    """Labels as PMBus drivers of the kernel give them."""
+    base = "hwmon/hwmon3/"
+    tree: dict[str, object] = {base + "name": "pfe3000"}
+    labels = [("power1", "pin"), ("power2", "pout1"), ("power3", "pout2"), ("in1", "vin"), ("in2", "vout1")]
+    labels += [("in4", "vout3"), ("curr1", "iin"), ("curr2", "iout1"), ("curr4", "iout3")]
+    tree |= {f"{base}{sensor}_label": label for sensor, label in labels}
+    tree |= {f"{base}{sensor}_input": 1_000_000 if sensor.startswith("power") else 1000 for sensor, _ in labels}
+    tree[base + "power1_input"] = 110_000_000
+    sources = find_sources(write(tmp_path / "a", tree))
+    assert describe(sources) == "pfe3000 pin"
+    assert idle_watts(sources, 0.1) == pytest.approx(110.0, rel=0.05)
+    out = {name: value for name, value in tree.items() if not re.search(r"power1_|in1_|curr1_", name)}
+    assert describe(find_sources(write(tmp_path / "b", out))) == "pfe3000 pout1, pfe3000 pout2"
+    volts = {name: value for name, value in tree.items() if "/power" not in name}
+    assert describe(find_sources(write(tmp_path / "c", volts))) == "pfe3000 vin"
+
+
+def test_the_sum_and_the_shunts_of_an_ina3221_are_no_rails(tmp_path: Path) -> None:
+    tree: dict[str, object] = {"hwmon/hwmon2/name": "ina3221"}
+    for number in (1, 2, 3):
+        rail = {"in": 5000, "curr": 100 * number}
+        tree |= {f"hwmon/hwmon2/{kind}{number}_input": value for kind, value in rail.items()}
+        tree[f"hwmon/hwmon2/in{number + 3}_input"] = 40  # of the shunt
+    tree |= {"hwmon/hwmon2/curr4_input": 600, "hwmon/hwmon2/in7_input": 120}
+    sources = find_sources(write(tmp_path, tree))
+    assert describe(sources) == "ina3221 rail 1, ina3221 rail 2, ina3221 rail 3"
+    assert idle_watts(sources, 0.1) == pytest.approx(3.0, rel=0.05)
+
+
 def battery(state: str, **files: int) -> dict[str, object]:
     return {f"power_supply/BAT0/{name}": value for name, value in {"type": "Battery", "status": state, **files}.items()}
 
@@ -133,6 +163,11 @@ def test_a_battery_in_use_tells_power_or_volts_and_amperes(tmp_path: Path) -> No
 def test_nothing_there_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(EdgeMoEError, match=r"not available here: no RAPL counter .*; no power sensor .*; no battery"):
         find_sources(tmp_path)
+
+
+def test_a_second_view_alone_is_no_counter(tmp_path: Path) -> None:
+    with pytest.raises(EdgeMoEError, match="not available here: only intel-rapl-mmio in .*; no power sensor"):
+        find_sources(write(tmp_path, zone("intel-rapl-mmio:0", "package-0")))
 
 
 def test_a_battery_that_charges_is_no_meter(tmp_path: Path) -> None:

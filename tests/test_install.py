@@ -91,6 +91,25 @@ def test_one_version_number() -> None:
     assert f'version = "{edgemoe.__version__}"' in (ROOT / "pyproject.toml").read_text()
 
 
+def test_the_readme_installs_this_version_s_wheels() -> None:
+    commands = {
+        line
+        for page in ("README.md", "docs/platforms.md")
+        for line in (ROOT / page).read_text().splitlines()
+        if line.startswith("pip install edgemoe")
+    }
+    (command,) = commands  # the same in both
+    assert command.endswith(
+        f"--find-links https://github.com/edgemoe/edgemoe/releases/expanded_assets/v{edgemoe.__version__}"
+    )
+
+
+def test_systems_with_wheels_are_classified() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '"Operating System :: POSIX :: Linux"' in text
+    assert '"Operating System :: MacOS"' in text
+
+
 # The command
 
 

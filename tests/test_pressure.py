@@ -233,6 +233,24 @@ def test_version_2_groups_limit_memory(system: Path) -> None:
     assert machine.available_memory() == 0
 
 
+def test_above_memory_high_processes_wait_so_it_limits(system: Path) -> None:
+    write(system / "proc", {"self/cgroup": V2})
+    write(system / "cgroup/a", {"memory.max": 90 * MIB, "memory.high": "max", "memory.current": 10 * MIB})
+    write(system / "cgroup/a/b", {"memory.max": 100 * MIB, "memory.high": 80 * MIB, "memory.current": 10 * MIB})
+    assert machine.total_memory() == 80 * MIB
+    assert machine.available_memory() == 70 * MIB
+    write(system / "cgroup/a/b", {"memory.high": "max"})
+    assert machine.total_memory() == 90 * MIB
+
+
+def test_held_memory_where_status_does_not_tell_it(system: Path) -> None:
+    """gVisor's /proc/self/status has neither RssAnon nor VmSwap."""
+    write(system / "proc", {"self/status": "Name:\tpython\nVmSize:\t 1 kB\nVmRSS:\t 1 kB\nThreads:\t1"})
+    assert machine.held_memory() == pytest.approx(machine.rss(), rel=0.1)
+    write(system / "proc", {"self/status": "RssAnon:\t 5 kB\nRssShmem:\t 0 kB\nVmSwap:\t 2 kB"})
+    assert machine.held_memory() == 7 * 1024
+
+
 def test_a_group_without_figures_counts_this_process(system: Path) -> None:
     write(system / "proc", {"self/cgroup": V2})
     write(system / "cgroup/a/b", {"memory.max": machine.rss() + 100 * MIB})

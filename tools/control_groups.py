@@ -1,4 +1,4 @@
-"""Control groups of version 1: limits of a process's memory, page cache included, of its cores, and of its reads."""
+"""Control groups of version 1: limits of a process's memory, page cache included, its cores, their time, its reads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 MEMORY = Path("/sys/fs/cgroup/memory")
 DISK = Path("/sys/fs/cgroup/blkio")
 CORES = Path("/sys/fs/cgroup/cpuset")
+CPU = Path("/sys/fs/cgroup/cpu")
 HERE = Path(__file__).parent
 """Where programs of Python run: it looks for modules there, and the edgemoe that is installed is meant."""
 
@@ -40,6 +41,15 @@ def cores_group(cores: str) -> Iterator[Path]:
     with _group(CORES) as group:
         (group / "cpuset.cpus").write_text(cores)
         (group / "cpuset.mems").write_text((CORES / "cpuset.mems").read_text())
+        yield group
+
+
+@contextlib.contextmanager
+def quota_group(cores: float) -> Iterator[Path]:
+    """A control group whose processes together get the time of `cores` cores, for example 0.5."""
+    with _group(CPU) as group:
+        period = int((group / "cpu.cfs_period_us").read_text())
+        (group / "cpu.cfs_quota_us").write_text(str(int(cores * period)))
         yield group
 
 

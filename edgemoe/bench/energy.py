@@ -25,6 +25,11 @@ _TOTALS = re.compile(r"vdd_in|total|psys|pom_5v_in|system", re.IGNORECASE)
 _PARTS = re.compile(r"amdgpu|radeon|nouveau|i915|xe|nvme|coretemp|k10temp|acpitz|bat", re.IGNORECASE)
 """Chips that measure one device of the machine, or a battery that is asked in its own folder."""
 
+_SUPPLIES = [re.compile(pattern) for pattern in (r"pin\d*", r"[vi]in\d*", r"pout\d*", r"[vi]out\d*")]
+"""Labels of power supplies and regulators (PMBus), the first ones preferred: what goes in comes out again."""
+_RAILS = {"ina3221": ("1", "2", "3")}
+"""Chips with numbers that are no rails: here in4 to in6 are voltages of shunts, and curr4 is a sum."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -61,6 +66,8 @@ def _counters(root: Path) -> tuple[list[Source], str]:
     if not zones:
         return [], f"no RAPL counter in {folder} (a virtual machine, or a processor without)"
     names = {zone: _text(zone / "name") or zone.name for zone in zones if not zone.name.startswith("intel-rapl-mmio")}
+    if not names:
+        return [], f"only intel-rapl-mmio in {folder}, a second view of RAPL counters that are missing themselves"
     whole = [zone for zone, name in names.items() if name == "psys"]
     parts = [zone for zone, name in names.items() if name.startswith("package") or name == "dram"]
     sources = []
@@ -92,14 +99,14 @@ def _sensors(root: Path) -> tuple[list[Source], str]:
     for chip in sorted(folder.glob("hwmon*")):
         name = _text(chip / "name") or chip.name
         if not _PARTS.match(name):
-            found += [(label, Source(f"{name} {label}", watts=read)) for label, read in _powers(chip)]
+            found += [(label, Source(f"{name} {label}", watts=read)) for label, read in _powers(chip, name)]
     found = [one for one in found if _readable(one[1])]
     totals = [source for label, source in found if _TOTALS.search(label)]
     return totals[:1] or [source for _, source in found], f"no power sensor of a board in {folder}"
 
 
-def _powers(chip: Path) -> list[tuple[str, Callable[[], float]]]:
-    """Power in microwatts, or volts (mV) times amperes (mA) where the chip does not multiply."""
+def _powers(chip: Path, name: str) -> list[tuple[str, Callable[[], float]]]:
+    """Power in microwatts, or volts (mV) times amperes (mA) where the chip does not multiply; each part once."""
     found: dict[str, tuple[str, Callable[[], float]]] = {}
     for file in sorted(chip.glob("curr*_input")):
         number = file.name.removeprefix("curr").removesuffix("_input")
@@ -110,7 +117,11 @@ def _powers(chip: Path) -> list[tuple[str, Callable[[], float]]]:
         number = re.sub(r"\D", "", file.name)
         label = _text(chip / f"power{number}_label") or found.get(number, (f"power {number}",))[0]
         found[number] = label, _scaled(file, _MICRO)
-    return list(found.values())
+    powers = [power for number, power in found.items() if number in _RAILS.get(name, found)]
+    for supply in _SUPPLIES:
+        if one_side := [power for power in powers if supply.fullmatch(power[0])]:
+            return one_side
+    return powers
 
 
 # Batteries

@@ -40,13 +40,12 @@ def command(model: str | None, directory: str | None, as_json: bool) -> None:
 
     Example: edgemoe doctor model.gguf
     """
-    from edgemoe.cli.console import print_json, quiet_library, working
+    from edgemoe.cli.console import print_json, working
 
     if model and directory:
         raise click.UsageError("name a MODEL or a --dir, not both")
     limits: list[Limit] = []
     with working("looking at this machine"):
-        quiet_library()
         findings, speed = _examine(Path(model or directory or "."))
         if speed:
             with suppress(EdgeMoEError):  # the findings say what is wrong
@@ -84,15 +83,20 @@ def _print(findings: list[Finding], limits: list[Limit], model: str | None) -> N
 
 
 def _examine(disk: Path) -> tuple[list[Finding], float | None]:
-    """What was found, and the speed of the disk in bytes per second, if it could be measured."""
+    """What was found, and the speed of the disk in bytes per second, if there is what to plan with."""
+    from edgemoe.cli.console import quiet_library
     from edgemoe.planning import surroundings
 
     speeds: list[float] = []
+    dies = surroundings.library_finding()
+    if not dies:
+        quiet_library()
+    library: dict[str, Callable[[], str | Finding | None]] = {"backend": _backend, "kernels": _kernels}
     checks: dict[str, Callable[[], str | Finding | None]] = {
-        "llama-cpp-python": _library,
-        "backend": _backend,
         "processor": _processor,
-        "kernels": _kernels,
+        "llama-cpp-python": _library,
+        **({"backend": lambda: dies} if dies else library),
+        "CPU quota": surroundings.quota_finding,
         "memory": surroundings.memory_finding,
         "swap": surroundings.swap_finding,
         "/proc": surroundings.proc_finding,
@@ -102,7 +106,7 @@ def _examine(disk: Path) -> tuple[list[Finding], float | None]:
         "disk": lambda: _disk(disk, speeds),
     }
     found = [_finding(name, check) for name, check in checks.items()]
-    return [finding for finding in found if finding], speeds[0] if speeds else None
+    return [finding for finding in found if finding], speeds[0] if speeds and not dies else None
 
 
 def _limits(model: str | None, disk: float) -> list[Limit]:

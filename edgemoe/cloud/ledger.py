@@ -12,7 +12,7 @@ from pathlib import Path
 from edgemoe.cloud.book import Book, Reservation, pack, unpack
 from edgemoe.cloud.money import Budget
 from edgemoe.errors import EdgeMoEError, ReadError
-from edgemoe.files import locked, replace_file
+from edgemoe.files import locked, reason, replace_file
 from edgemoe.processes import this_process
 
 _TODAY = Budget(0)
@@ -113,7 +113,7 @@ class Ledger:
         except FileNotFoundError:
             return Book()
         except OSError as error:
-            raise ReadError(f"the ledger {self.path} cannot be read: {error.strerror}") from error
+            raise ReadError(f"the ledger {self.path} cannot be read: {reason(self.path, error)}") from error
         book = unpack(data)
         if book is None:
             raise ReadError(f"{self.path} is damaged or no ledger of this version; move it away to count from zero")

@@ -16,6 +16,7 @@ from edgemoe.config import settings, tables
 from edgemoe.config.settings import CloudModel, Condition, Config, LocalModel, Rule, Target, Weights
 from edgemoe.config.tables import Keys, Source, Table, integer, number, one_of, text, texts
 from edgemoe.errors import CloudError, ConfigError, EdgeMoEError
+from edgemoe.files import config_folder, reason
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,8 +40,7 @@ def config_path() -> Path:
             return Path(named).expanduser()
         except RuntimeError as error:  # ~name, and there is no such user
             raise ConfigError(f"the variable {PREFIX}CONFIG: {named!r} is no file's name: {error}") from error
-    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(home) / "edgemoe" / "config.toml"
+    return config_folder() / "config.toml"
 
 
 def load_config(path: str | os.PathLike[str] | None = None) -> Config:
@@ -66,7 +66,7 @@ def _read(path: Path, *, must_exist: bool) -> str | None:
             return None
         raise ConfigError(f"{path} does not exist: edgemoe route init writes one") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {reason(path, error)}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a text in UTF-8: {error.reason} at byte {error.start}") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgemoe.errors import ModelError
-from edgemoe.files import data_folder, locked, replace_file
+from edgemoe.files import data_folder, locked, reason, replace_file
 
 _VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -72,7 +72,7 @@ def read(path: Path) -> list[Known]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path} cannot be read: {reason(path, error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}, the list of models, is damaged: remove it and pull models again") from error
     return sorted(found, key=lambda model: model.name.lower())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from edgemoe import _native
+from edgemoe import _native, machine
 from edgemoe.errors import EdgeMoEError, ModelError
 from edgemoe.experts.quality import LEVELS
 from edgemoe.packs.factor import inverse_factor
@@ -273,6 +272,4 @@ def _row(values: npt.ArrayLike | None) -> FloatArray | None:
 
 
 def _threads(threads: int | None) -> int:
-    if threads is not None:
-        return threads
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return machine.processors() if threads is None else threads

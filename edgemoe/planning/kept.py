@@ -14,7 +14,7 @@ import msgpack
 from edgemoe import machine
 from edgemoe.bench.disk import measure_disk
 from edgemoe.errors import WriteError
-from edgemoe.files import replace_file
+from edgemoe.files import cache_folder, replace_file
 from edgemoe.planning.machines import Machine
 from edgemoe.planning.measure import measure_rates
 
@@ -45,8 +45,7 @@ def this_machine(model: str | os.PathLike[str], *, disk: float | None = None, ag
 
 def profile_path() -> Path:
     """Where measured rates are kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "edgemoe" / "machine.msgpack"
+    return cache_folder() / "machine.msgpack"
 
 
 def _machine_key() -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,12 +15,20 @@ from pathlib import Path
 import psutil
 
 from edgemoe import machine
+from edgemoe.experts.library import SUPPORTED_VERSIONS
 from edgemoe.files import data_folder, state_folder
 from edgemoe.planning.kept import profile_path
 from edgemoe.sizes import format_size
 
 _BLOCK = 4096
-_WANTED = {"x86_64": ("avx2", "fma"), "amd64": ("avx2", "fma"), "aarch64": ("neon",), "arm64": ("neon",)}
+_X86, _ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+_KERNELS = dict.fromkeys(_X86, ("avx2", "fma")) | dict.fromkeys(_ARM, ("neon",))
+_RELEASED = dict.fromkeys(_X86, ("avx2", "fma")) | dict.fromkeys(_ARM, ("dotprod", "fp16"))
+"""For which llama-cpp-python's wheels of a release are compiled (.github/workflows/release.yml)."""
+COMPILE_HERE = (
+    "compile llama-cpp-python on this machine: pip install --force-reinstall --no-deps "
+    f"--no-binary llama-cpp-python llama-cpp-python=={SUPPORTED_VERSIONS[-1]}"
+)
 
 
 @dataclass(frozen=True)
@@ -37,21 +48,31 @@ def memory_finding() -> Finding:
     if total < physical:
         limit = f"a container's limit of {format_size(total)}, of {format_size(physical)} in the machine; "
         value = limit + value.split(", ", 1)[1]
-        return Finding(
-            "memory", value, "raise the limit (docker run --memory, MemoryMax= of systemd) if others can spare it"
-        )
+        advice = "raise the limit (docker run --memory, MemoryMax= and MemoryHigh= of systemd) if others can spare it"
+        return Finding("memory", value, advice)
     if free < total // 2:
         return Finding("memory", value, "other programs hold more than half of it: end some, and models get it")
     return Finding("memory", value)
 
 
-def swap_finding() -> Finding:
-    """Swap that is in use means that memory is short; edgemoe itself never needs it."""
+def quota_finding() -> Finding | None:
+    """A container's share of the cores' time; None where there is no such limit, or it grants them all."""
+    quota, cores = machine.cpu_quota(), machine.cores()
+    if quota is None or quota >= cores:
+        return None
+    value = f"a container's limit of {quota:.3g} cores' time, of {cores} cores: {machine.processors()} threads compute"
+    return Finding("CPU quota", value, "raise it (docker run --cpus, CPUQuota= of systemd) if others can spare it")
+
+
+def swap_finding(system: str = sys.platform) -> Finding:
+    """Swap that is in use means that memory is short; edgemoe itself never needs it. `system` is as in sys.platform."""
     try:
         swap = psutil.swap_memory()
     except (OSError, RuntimeError):
         return Finding("swap", "the system does not tell")
     if not swap.total:
+        if system == "darwin":
+            return Finding("swap", "none in use: the system makes swap files when it needs them")
         return Finding("swap", "none: what exceeds the memory is killed; --memory keeps edgemoe below")
     value = f"{format_size(swap.used)} of {format_size(swap.total)} in use"
     if swap.used > swap.total // 4 and swap.used > machine.total_memory() // 16:
@@ -60,14 +81,36 @@ def swap_finding() -> Finding:
 
 
 def features_finding(features: list[str], architecture: str) -> Finding:
-    """What the kernels need of the processor."""
-    missing = [name for name in _WANTED.get(architecture.lower(), ()) if name not in features]
+    """What the kernels and the released wheels of llama-cpp-python need of the processor."""
+    lacking, unreleased = (
+        " and ".join(name for name in wanted.get(architecture.lower(), ()) if name not in features)
+        for wanted in (_KERNELS, _RELEASED)
+    )
     have = " ".join(features) or "no vector extensions that matter here"
-    value = f"{machine.processors()} cores, {have}"
-    if missing:
-        advice = f"{' and '.join(missing)} missing: scalar kernels, several times slower (virtual machines: cpu=host)"
-        return Finding("processor", value, advice)
-    return Finding("processor", value)
+    advice = []
+    if lacking:
+        advice.append(f"{lacking} missing: scalar kernels, several times slower (virtual machines: cpu=host)")
+    if unreleased:
+        advice.append(f"{unreleased} missing: a release's wheel of llama-cpp-python cannot run here; {COMPILE_HERE}")
+    return Finding("processor", f"{machine.cores()} cores, {have}", "; ".join(advice))
+
+
+def library_finding() -> Finding | None:
+    """Whether loading llama.cpp's library ends a process, tried in one of its own; None where it does not.
+
+    One that was compiled for another processor meets an instruction that this one lacks.
+    """
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return None
+    command = [sys.executable, "-c", "from edgemoe.experts import library; library.load()"]
+    code = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+    if code >= 0:  # what it may have raised is raised again where it is loaded
+        return None
+    if -code == signal.SIGILL:
+        value = "llama-cpp-python was compiled for another processor: it ends with an illegal instruction"
+        return Finding("backend", value, COMPILE_HERE, ok=False)
+    value = f"llama-cpp-python ends with {signal.strsignal(-code) or f'signal {-code}'} when it is loaded"
+    return Finding("backend", value, COMPILE_HERE, ok=False)
 
 
 def proc_finding(proc: Path = Path("/proc")) -> Finding | None:
@@ -104,9 +147,9 @@ def folders_finding() -> Finding:
 
 def _can_write(folder: Path) -> bool:
     """Whether it can be written, or be made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
+        while not folder.exists() and folder != folder.parent:  # raises where a folder above may not be entered
+            folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:

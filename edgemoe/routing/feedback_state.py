@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 
 from edgemoe.errors import ReadError
-from edgemoe.files import locked, replace_file
+from edgemoe.files import locked, reason, replace_file
 from edgemoe.routing.regression import Regression, Vector
 
 SIZE = 33
@@ -75,7 +75,7 @@ def read_state(path: Path, router: str) -> Knowledge | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ReadError(f"what feedback taught, {path}, cannot be read: {error.strerror}") from error
+        raise ReadError(f"what feedback taught, {path}, cannot be read: {reason(path, error)}") from error
     try:
         outer = msgpack.unpackb(data)
         version, body = outer["format"], outer["state"]

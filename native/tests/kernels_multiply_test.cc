@@ -1,5 +1,6 @@
 // Every variant that this machine has against plain arithmetic on dequantized weights, and against the scalar one.
 #include "edgemoe/error.h"
+#include "edgemoe/kernels/processor.h"
 #include "kernels_fixture.h"
 
 namespace edgemoe::kernels {
@@ -153,6 +154,17 @@ TEST(KernelsMultiply, HasAVariant) {
   bool found = false;
   for (const Variant* v : available_variants()) found = found || v->name == std::string(variant());
   EXPECT_TRUE(found);
+}
+
+TEST(KernelsMultiply, VariantsNeedFeaturesThatAreTold) {
+  const std::vector<std::string> features = processor_features();
+  const auto told = [&](const char* name) { return std::find(features.begin(), features.end(), name) != features.end(); };
+  for (const Variant* v : available_variants()) {
+    const std::string name = v->name;
+    EXPECT_TRUE(name == "scalar" || told(name.substr(0, 4) == "neon" ? "neon" : "avx2")) << name;
+    EXPECT_TRUE(name != "neon-dotprod" || told("dotprod"));
+    EXPECT_TRUE(name != "neon-i8mm" || (told("dotprod") && told("i8mm")));
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "edgemoe/error.h"
+#include "edgemoe/kernels/processor.h"
 #include "edgemoe/platform/memory.h"
 #include "edgemoe/platform/process.h"
 #include "edgemoe/store/read_pool.h"
@@ -62,24 +63,6 @@ double read_speed(const std::string& path, int threads, size_t length, size_t co
   return static_cast<double>(count * length) / std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
 }
 
-std::vector<std::string> cpu_features() {
-  std::vector<std::string> features;
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define EDGEMOE_FEATURE(name) \
-  if (__builtin_cpu_supports(name)) features.push_back(name);
-  EDGEMOE_FEATURE("avx2")
-  EDGEMOE_FEATURE("fma")
-  EDGEMOE_FEATURE("avx512f")
-  EDGEMOE_FEATURE("avx512bw")
-  EDGEMOE_FEATURE("avx512vbmi")
-  EDGEMOE_FEATURE("avx512vnni")
-#undef EDGEMOE_FEATURE
-#elif defined(__aarch64__)
-  features.push_back("neon");
-#endif
-  return features;
-}
-
 }  // namespace
 
 void bind_machine(nb::module_& m) {
@@ -89,7 +72,7 @@ void bind_machine(nb::module_& m) {
   m.def("resident_memory", [] { return platform::process_memory().resident; });
   m.def("held_memory", [] { return platform::process_memory().held; },
         "Bytes that nobody else can have: without pages of files, with what was swapped out or compressed; 0 where nothing tells.");
-  m.def("cpu_features", &cpu_features);
+  m.def("cpu_features", &kernels::processor_features);
 }
 
 }  // namespace edgemoe

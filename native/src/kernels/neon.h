@@ -7,31 +7,12 @@
 
 #include <arm_neon.h>
 
-#if defined(__APPLE__)
-#include <sys/sysctl.h>
-#else
-#include <sys/auxv.h>
-#endif
-
+#include "arm_features.h"
 #include "assemble.h"
 #include "loops.h"
 
 namespace edgemoe::kernels {
 namespace {
-
-#if defined(__APPLE__)
-inline bool has_feature(const char* name) {
-  int value = 0;
-  size_t size = sizeof(value);
-  return ::sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
-}
-[[maybe_unused]] inline bool has_dot_products() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
-[[maybe_unused]] inline bool has_matrix_products() { return has_feature("hw.optional.arm.FEAT_I8MM"); }
-#else
-// HWCAP_ASIMDDP and HWCAP2_I8MM, which older headers lack.
-[[maybe_unused]] inline bool has_dot_products() { return (::getauxval(AT_HWCAP) >> 20 & 1) != 0; }
-[[maybe_unused]] inline bool has_matrix_products() { return has_dot_products() && (::getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
-#endif
 
 struct NeonLane {
   using V = uint8x16_t;

@@ -56,9 +56,9 @@ void discard(void* address, size_t bytes) {
   if (!whole_pages(address, bytes)) return;
 #if defined(__linux__)
   ::madvise(address, bytes, MADV_DONTNEED);
-#elif defined(MADV_FREE_REUSABLE)
-  // Leaves the process's footprint at once, where MADV_FREE would wait for pressure. Some mappings refuse it.
-  if (::madvise(address, bytes, MADV_FREE_REUSABLE) != 0) ::madvise(address, bytes, MADV_FREE);
+#elif defined(MADV_FREE)
+  // Not MADV_FREE_REUSABLE: it needs MADV_FREE_REUSE before the next write, and these pages' next owner does not know of it.
+  ::madvise(address, bytes, MADV_FREE);
 #endif
 }
 

@@ -8,7 +8,9 @@ namespace edgemoe::platform {
 
 struct ProcessMemory {
   uint64_t resident = 0;  ///< bytes of pages in memory, those of files included
-  uint64_t held = 0;      ///< bytes nobody else can have: without pages of files, with what was swapped out or compressed (macOS: phys_footprint)
+  /// Bytes nobody else can have: without pages of files, with what was swapped out or compressed (macOS: phys_footprint); the
+  /// resident ones where Linux does not tell.
+  uint64_t held = 0;
 };
 
 /// @returns zeros where the system does not tell.
