@@ -39,12 +39,12 @@ def zone(name: str, label: str, energy: int = 1000, largest: int = RANGE) -> dic
 
 
 @contextmanager
-def rising(file: Path, step: int, wraps_at: int = 1 << 62) -> Iterator[None]:
-    """The counter grows by `step` every 20 ms, as hardware does it."""
+def rising(file: Path, step: int, wraps_at: int = 1 << 62, every: float = 0.02) -> Iterator[None]:
+    """The counter grows by `step` every so many seconds, as hardware does it."""
     stop = threading.Event()
 
     def run() -> None:
-        while not stop.wait(0.02):
+        while not stop.wait(every):
             text = str((int(file.read_text()) + step) % wraps_at)
             fresh = file.with_name("fresh")
             fresh.write_text(text)
@@ -198,7 +198,7 @@ def job(root: Path) -> Job:
 
 def test_joules_of_decoded_tokens(tmp_path: Path) -> None:
     root = write(tmp_path, zone("intel-rapl:0", "package-0"))
-    with rising(root / "class/powercap/intel-rapl:0/energy_uj", 200_000):
+    with rising(root / "class/powercap/intel-rapl:0/energy_uj", 10_000, every=0.001):
         result = measure(job(root))
     assert result.error is None
     assert result.joules_per_token is not None
